@@ -1,0 +1,1 @@
+"""Pure geometry on torch tensors: transforms, cameras, grids, rays."""
