@@ -117,6 +117,21 @@ class VoxelLabels(Movable):
 
 
 @dataclass(frozen=True, slots=True)
+class PointFeatures(Movable):
+    """What a frozen teacher says about some points of a sweep: one unit feature per point.
+
+    Attributes:
+        index: rows of ``Sample.lidar`` that at least one view sees.
+        feature: the teacher's feature there, averaged over the views, unit length.
+        weight: how much each point counts in training; mean 1.
+    """
+
+    index: Int64[Tensor, "N"]
+    feature: Float[Tensor, "N D"]
+    weight: Float[Tensor, "N"]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample(Movable):
     """One keyframe, in sensor frames. Ego: x forward, y left, z up, on the ground under the rear axle.
 
@@ -134,6 +149,7 @@ class Sample(Movable):
     point_labels: PointLabels | None = None
     boxes: Boxes | None = None
     voxel_labels: VoxelLabels | None = None
+    point_features: PointFeatures | None = None
 
 
 @runtime_checkable

@@ -1,0 +1,160 @@
+"""Augmentations and resizing: each returns a new ``Sample`` whose calibration is already updated.
+
+Law of every geometric one: a LiDAR point falls on the same picture content before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from lexivox.data.types import Boxes, CameraView, Sample
+from lexivox.geometry.camera import mirror_intrinsics, resize_intrinsics
+from lexivox.geometry.transform import RigidTransform
+
+
+def resize_images(sample: Sample, image_hw: tuple[int, int]) -> Sample:
+    """Bring every view to one size (antialiased bilinear); the scale goes into the intrinsics."""
+    return replace(sample, views=tuple(_resize_view(view, image_hw) for view in sample.views))
+
+
+def _resize_view(view: CameraView, image_hw: tuple[int, int]) -> CameraView:
+    height, width = view.image_hw
+    if (height, width) == tuple(image_hw):
+        return view
+    image = F.interpolate(view.image[None].float(), image_hw, mode="bilinear", antialias=True)[0]
+    intrinsics = resize_intrinsics(view.image_from_cam, image_hw[1] / width, image_hw[0] / height)
+    return replace(view, image=image.round().clamp(0, 255).to(torch.uint8), image_from_cam=intrinsics)
+
+
+def turn(sample: Sample, yaw_rad: float) -> Sample:
+    """Turn the ego and the LiDAR axes about z under the world, which stays: the grid then lies askew in it.
+
+    Voxel labels do not survive, because the grid they were made on no longer matches.
+    """
+    turned = RigidTransform.from_yaw(yaw_rad)
+    return replace(
+        sample,
+        views=tuple(replace(v, ego_from_cam=turned @ v.ego_from_cam) for v in sample.views),
+        lidar=replace(sample.lidar, xyz=turned.apply(sample.lidar.xyz)),
+        ego_from_lidar=turned @ sample.ego_from_lidar @ turned.inverse(),
+        global_from_ego=sample.global_from_ego @ turned.inverse(),
+        boxes=None if sample.boxes is None else _turn_boxes(sample.boxes, turned, yaw_rad),
+        voxel_labels=None,
+    )
+
+
+def _turn_boxes(boxes: Boxes, turned: RigidTransform, yaw_rad: float) -> Boxes:
+    flat = turned.rotation[:2, :2].to(boxes.velocity)
+    return replace(
+        boxes,
+        center=turned.apply(boxes.center),
+        yaw_rad=boxes.yaw_rad + yaw_rad,
+        velocity=boxes.velocity @ flat.T,
+    )
+
+
+def mirror(sample: Sample) -> Sample:
+    """Swap left and right of the whole world: images, calibration, points, boxes. Drops voxel labels."""
+    return replace(
+        sample,
+        views=tuple(_mirror_view(view) for view in sample.views),
+        lidar=replace(sample.lidar, xyz=sample.lidar.xyz * _flip(0, sample.lidar.xyz)),
+        ego_from_lidar=_reflect(sample.ego_from_lidar, axis_out=1, axis_in=0),
+        global_from_ego=_reflect(sample.global_from_ego, axis_out=1, axis_in=1),
+        boxes=None if sample.boxes is None else _mirror_boxes(sample.boxes),
+        voxel_labels=None,
+    )
+
+
+def _flip(axis: int, like: Tensor) -> Tensor:
+    signs = torch.ones(3, dtype=like.dtype, device=like.device)
+    signs[axis] = -1.0
+    return signs
+
+
+def _reflect(a_from_b: RigidTransform, axis_out: int, axis_in: int) -> RigidTransform:
+    """The transform between the two mirrored frames; two reflections make it rigid again."""
+    out, into = _flip(axis_out, a_from_b.rotation), _flip(axis_in, a_from_b.rotation)
+    return RigidTransform(out[:, None] * a_from_b.rotation * into, out * a_from_b.translation)
+
+
+def _mirror_view(view: CameraView) -> CameraView:
+    return replace(
+        view,
+        image=view.image.flip(-1),
+        image_from_cam=mirror_intrinsics(view.image_from_cam, view.image_hw[1]),
+        ego_from_cam=_reflect(view.ego_from_cam, axis_out=1, axis_in=0),
+    )
+
+
+def _mirror_boxes(boxes: Boxes) -> Boxes:
+    return replace(
+        boxes,
+        center=boxes.center * _flip(1, boxes.center),
+        yaw_rad=-boxes.yaw_rad,
+        velocity=boxes.velocity * _flip(1, boxes.velocity)[:2],
+    )
+
+
+def recolor(sample: Sample, strength: float, generator: torch.Generator) -> Sample:
+    """Photometric jitter, one draw for each view: brightness, contrast, saturation, colour balance."""
+    views = tuple(replace(v, image=_recolor(v.image, strength, generator)) for v in sample.views)
+    return replace(sample, views=views)
+
+
+def _recolor(image: UInt8[Tensor, "3 H W"], strength: float, generator: torch.Generator) -> UInt8[Tensor, "3 H W"]:
+    def draw(*shape: int) -> Float[Tensor, "..."]:
+        return strength * (2.0 * torch.rand(shape, generator=generator) - 1.0)
+
+    pixels = image.float() * (1.0 + draw(1) + 0.5 * draw(3))[..., None, None].reshape(-1, 1, 1)
+    grey = pixels.mean(dim=0, keepdim=True)
+    pixels = grey + (pixels - grey) * (1.0 + draw(1))
+    mean = pixels.mean()
+    pixels = mean + (pixels - mean) * (1.0 + draw(1)) + 64.0 * draw(1)
+    return pixels.clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """Random world changes for training.
+
+    Attributes:
+        mirror_prob: chance of swapping left and right.
+        turn_rad: the grid is turned by a yaw drawn from [-turn_rad, turn_rad].
+        color: strength of the photometric jitter; 0 switches it off.
+        drop_view_prob: chance that one view of the rig is missing.
+    """
+
+    mirror_prob: float = 0.5
+    turn_rad: float = 0.0
+    color: float = 0.2
+    drop_view_prob: float = 0.0
+
+    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+        mirror_draw, turn_draw, drop_draw = torch.rand(3, generator=generator).tolist()
+        steps: list[Callable[[Sample], Sample]] = []
+        if mirror_draw < self.mirror_prob:
+            steps.append(mirror)
+        if self.turn_rad:
+            steps.append(lambda s: turn(s, (2.0 * turn_draw - 1.0) * self.turn_rad))
+        if drop_draw < self.drop_view_prob:
+            steps.append(lambda s: _drop_view(s, generator))
+        if self.color:
+            steps.append(lambda s: recolor(s, self.color, generator))
+        for step in steps:
+            sample = step(sample)
+        return sample
+
+
+def _drop_view(sample: Sample, generator: torch.Generator) -> Sample:
+    lost = int(torch.randint(len(sample.views), (1,), generator=generator))
+    black = torch.zeros_like(sample.views[lost].image)
+    views = list(sample.views)
+    views[lost] = replace(views[lost], image=black)
+    return replace(sample, views=tuple(views))
