@@ -43,7 +43,7 @@ def model_folder(source: str | Path) -> Path:
     hub_id = str(source)
     if folder.exists() or hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
         raise ConfigError(
-            f"model folder must hold config.json and *.safetensors; got no config.json. Check the path: {folder}"
+            f"model folder must hold config.json and *.safetensors; got no config.json. Check: {folder}"
         )
     return _from_hub(hub_id)
 

