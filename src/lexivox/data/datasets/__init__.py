@@ -1,0 +1,43 @@
+"""Readers of recordings on disk: one file for each format, each yields :class:`lexivox.data.types.Sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+from lexivox.data.types import SampleDataset
+from lexivox.errors import ConfigError
+
+KINDS = ("nuscenes", "pandaset")
+
+
+def open_dataset(
+    kind: str, root: str | PathLike[str], split: str | Sequence[str] | None = None, **options: Any
+) -> SampleDataset:
+    """Open a recording as a sequence of keyframes; files are read when a sample is asked for.
+
+    Args:
+        kind: ``"nuscenes"`` or ``"pandaset"``.
+        root: folder of the data set.
+        split: a split's name, a file that lists drives, or a list of drives; ``None`` takes everything.
+        **options: those of :class:`~lexivox.data.datasets.nuscenes.NuscenesDataset` and
+            :class:`~lexivox.data.datasets.pandaset.PandasetDataset`.
+
+    Raises:
+        ConfigError: an unknown kind or option.
+        DataError: the folder does not hold such a data set.
+    """
+    if kind == "nuscenes":
+        from lexivox.data.datasets.nuscenes import NuscenesDataset as Reader
+    elif kind == "pandaset":
+        from lexivox.data.datasets.pandaset import PandasetDataset as Reader
+    else:
+        raise ConfigError(f"kind of a data set must be one of {', '.join(KINDS)}; got {kind!r}.")
+    try:
+        return Reader(root, split, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).rsplit("argument ", 1)[-1]
+        raise ConfigError(f"options of {kind} must be ones that the reader knows; got {option}.") from error

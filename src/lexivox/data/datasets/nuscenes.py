@@ -1,0 +1,257 @@
+"""nuScenes keyframes: cameras, LiDAR, and the labels that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW, ClassTable
+from lexivox.data.datasets.files import finite_rows, read_image, read_records
+from lexivox.data.datasets.nuscenes_labels import boxes_in_ego, label_files, read_point_labels
+from lexivox.data.datasets.nuscenes_splits import scenes_of_split
+from lexivox.data.datasets.nuscenes_tables import CHANNELS, LIDAR, find_version, open_tables
+from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample
+from lexivox.errors import ConfigError, DataError
+from lexivox.geometry.transform import RigidTransform
+
+MICROSECOND_NS = 1000
+RECORD = 5  # x, y, z, intensity, ring
+
+
+class NuscenesDataset:
+    """The keyframes of a nuScenes dataroot, in order of scene and time. Points are in LIDAR_TOP's frame.
+
+    Args:
+        root: folder with ``v1.0-*``, ``samples`` and perhaps ``sweeps``, ``lidarseg``, ``panoptic``.
+        split: see :func:`~lexivox.data.datasets.nuscenes_splits.scenes_of_split`.
+        version: folder of the tables; found by itself when there is only one.
+        cameras: which to read, in this order; by default those of the standard six that the release knows.
+        labels: read the class (and for ``"panoptic"`` the instance) of every point.
+        boxes: read the labelled cuboids.
+        num_sweeps: so many earlier sweeps are moved into the keyframe and appended to its cloud, fewer at the start
+            of a drive. Their points carry label 0, and their rays do not start at the keyframe's sensor.
+
+    Raises:
+        DataError: tables or labels that were asked for are missing, or the split is unknown.
+        ConfigError: an option has no such value.
+    """
+
+    name = "nuscenes"
+    classes: ClassTable = NUSCENES16
+
+    def __init__(
+        self,
+        root: str | PathLike[str],
+        split: str | Sequence[str] | None = None,
+        *,
+        version: str | None = None,
+        cameras: Sequence[str] | None = None,
+        labels: Literal["lidarseg", "panoptic"] | None = None,
+        boxes: bool = False,
+        num_sweeps: int = 0,
+    ) -> None:
+        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps)
+        self.root = Path(root)
+        if labels not in (None, "lidarseg", "panoptic"):
+            raise ConfigError(f"labels of nuscenes must be 'lidarseg', 'panoptic' or None; got {labels!r}.")
+        if num_sweeps < 0:
+            raise ConfigError(f"num_sweeps must be at least 0; got {num_sweeps}.")
+        if not self.root.is_dir():
+            raise DataError(f"root of nuscenes must be a folder; got none. Check the path: {self.root}")
+        self.version = find_version(self.root, version)
+        self._tables = open_tables(self.tables_folder)
+        self.cameras = self._choose_cameras(cameras)
+        self._label_kind, self._with_boxes, self._num_sweeps = labels, boxes, num_sweeps
+        self._label_files = (
+            label_files(self.tables_folder, labels, self._tables.lidar_token) if labels else {}
+        )
+        if boxes and not (self.tables_folder / "sample_annotation.json").exists():
+            raise DataError(f"boxes must be in the tables when asked for; got none in {self.tables_folder}")
+        scene_names = [name.decode() for name in self._tables.scene_name]
+        chosen = scenes_of_split(split, self.tables_folder, scene_names)
+        self._rows = np.flatnonzero(chosen[self._tables.sample_scene])
+        self.tokens: Sequence[str] = [token.decode() for token in self._tables.sample_token[self._rows]]
+        self.drives: Sequence[str] = [scene_names[i] for i in self._tables.sample_scene[self._rows]]
+
+    @property
+    def tables_folder(self) -> Path:
+        return self.root / self.version
+
+    def __reduce__(self) -> tuple:
+        """Workers open the tables again: mapped columns must not travel through a pipe."""
+        return _reopen, self._arguments
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a keyframe.
+
+        Raises:
+            DataError: a file of it is missing or damaged; the message names sensor and sample.
+        """
+        row, token = self._row(index)
+        tables = self._tables
+        lidar_row = self._file(row, LIDAR, token)
+        global_from_ego = _pose(tables.pose[tables.file_pose[lidar_row]])
+        ego_from_global = global_from_ego.inverse()
+        lidar, point_labels = self._cloud(row, lidar_row, token)
+        return Sample(
+            token=token,
+            drive=tables.scene_name[tables.sample_scene[row]].decode(),
+            timestamp_ns=int(tables.file_time[lidar_row]) * MICROSECOND_NS,
+            views=tuple(self._view(row, camera, token, ego_from_global) for camera in self.cameras),
+            lidar=lidar,
+            ego_from_lidar=self._ego_from_sensor(lidar_row),
+            global_from_ego=global_from_ego,
+            point_labels=point_labels,
+            boxes=self._boxes(row, global_from_ego) if self._with_boxes else None,
+        )
+
+    def raw_labels(self, index: int) -> Int64[Tensor, " P"]:
+        """Class 0..31 as stored for every point of the file, before any is dropped. Needs ``labels``."""
+        row, token = self._row(index)
+        if self._label_kind is None:
+            raise ConfigError("raw labels must be asked for; got labels=None. Open with labels='lidarseg'.")
+        raw, _ = read_point_labels(self._label_path(row, token), self._label_kind, token)
+        return torch.from_numpy(raw)
+
+    def _row(self, index: int) -> tuple[int, str]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index of a sample must be below {len(self)}; got {index}.")
+        return int(self._rows[index]), self.tokens[index]
+
+    def _choose_cameras(self, cameras: Sequence[str] | None) -> tuple[str, ...]:
+        has_images = (self._tables.keyframe >= 0).any(axis=0)
+        known = [name for name, has in zip(CHANNELS, has_images, strict=True) if has and name != LIDAR]
+        if cameras is None:
+            if not known:
+                raise DataError(
+                    f"tables must name at least one camera image; got none in {self.tables_folder}"
+                )
+            return tuple(known)
+        strange = [name for name in cameras if name not in known]
+        if strange:
+            raise ConfigError(f"cameras must be some of {', '.join(known)}; got {', '.join(strange)}.")
+        return tuple(cameras)
+
+    def _file(self, row: int, channel: str, token: str) -> int:
+        file = int(self._tables.keyframe[row, CHANNELS.index(channel)])
+        if file < 0:
+            raise DataError(
+                f"sample {token} must have a keyframe of {channel}; got none in {self.tables_folder}"
+            )
+        return file
+
+    def _path(self, file: int) -> Path:
+        return self.root / self._tables.file_name[file].decode()
+
+    def _ego_from_sensor(self, file: int) -> RigidTransform:
+        return _pose(self._tables.calibration_pose[self._tables.file_calibration[file]])
+
+    def _view(self, row: int, camera: str, token: str, ego_from_global: RigidTransform) -> CameraView:
+        file = self._file(row, camera, token)
+        tables = self._tables
+        height, width = (int(n) for n in tables.file_hw[file])
+        image = read_image(
+            self._path(file), f"{camera} of sample {token}", (height, width) if height else None
+        )
+        global_from_ego_then = _pose(tables.pose[tables.file_pose[file]])
+        return CameraView(
+            name=camera,
+            image=image,
+            image_from_cam=torch.tensor(tables.calibration_intrinsics[tables.file_calibration[file]]),
+            ego_from_cam=ego_from_global @ global_from_ego_then @ self._ego_from_sensor(file),
+            timestamp_ns=int(tables.file_time[file]) * MICROSECOND_NS,
+        )
+
+    def _cloud(self, row: int, lidar_row: int, token: str) -> tuple[LidarSweep, PointLabels | None]:
+        who = f"{LIDAR} of sample {token}"
+        records = read_records(self._path(lidar_row), "<f4", RECORD, who)
+        kept = finite_rows(records[:, :3], who)
+        labels = None
+        if self._label_kind is not None:
+            raw, instance = read_point_labels(self._label_path(row, token), self._label_kind, token)
+            if len(raw) != len(records):
+                raise DataError(
+                    f"labels of {who} must be as many as its points, {len(records)}; got {len(raw)}. "
+                    f"Fetch both files again: {self._label_path(row, token)}"
+                )
+            labels = raw[kept], instance[kept]
+        parts = [records[kept], *self._earlier_sweeps(row, lidar_row, token)]
+        sweep = _sweep(np.concatenate(parts))
+        return sweep, None if labels is None else _point_labels(*labels, sweep.num_points)
+
+    def _label_path(self, row: int, token: str) -> Path:
+        name = self._label_files.get(self._tables.lidar_token[row])
+        if name is None:
+            raise DataError(
+                f"sample {token} must have {self._label_kind} labels when asked for; got none in the table of "
+                f"{self.tables_folder}"
+            )
+        return self.root / name
+
+    def _earlier_sweeps(self, row: int, lidar_row: int, token: str) -> Iterator[np.ndarray]:
+        """Records of the sweeps before the keyframe, nearest first, in the keyframe's LiDAR frame."""
+        tables = self._tables
+        position = int(tables.sweep_of_sample[row])
+        lidar_from_global = self._global_from_lidar(lidar_row).inverse()
+        for earlier in range(position - 1, max(position - self._num_sweeps, 0) - 1, -1):
+            if tables.sweep_scene[earlier] != tables.sweep_scene[position]:
+                return
+            file = int(tables.sweep[earlier])
+            records = read_records(
+                self._path(file), "<f4", RECORD, f"{LIDAR} sweep {position - earlier} of {token}"
+            )
+            records = records[np.isfinite(records[:, :3]).all(axis=1)]
+            moved = (lidar_from_global @ self._global_from_lidar(file)).apply(
+                torch.tensor(records[:, :3]).double()
+            )
+            yield np.concatenate([moved.float().numpy(), records[:, 3:]], axis=1)
+
+    def _global_from_lidar(self, file: int) -> RigidTransform:
+        return _pose(self._tables.pose[self._tables.file_pose[file]]) @ self._ego_from_sensor(file)
+
+    def _boxes(self, row: int, global_from_ego: RigidTransform) -> Boxes:
+        return boxes_in_ego(self._tables, row, global_from_ego.inverse(), _CLASS_OF_CATEGORY)
+
+
+_CLASS_OF_CATEGORY = dict(zip(NUSCENES_RAW.names, NUSCENES16_FROM_RAW.table, strict=True))
+
+
+def _reopen(root, split, version, cameras, labels, boxes, num_sweeps) -> NuscenesDataset:
+    return NuscenesDataset(
+        root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps
+    )
+
+
+def _pose(row: np.ndarray) -> RigidTransform:
+    return RigidTransform.from_quaternion(row[3:].tolist(), row[:3].tolist())
+
+
+def _sweep(records: np.ndarray) -> LidarSweep:
+    return LidarSweep(
+        xyz=torch.tensor(records[:, :3]),
+        intensity=torch.tensor(records[:, 3]),
+        ring=torch.tensor(records[:, 4].astype(np.int64)),
+        batch=torch.zeros(len(records), dtype=torch.int64),
+    )
+
+
+def _point_labels(raw: np.ndarray, instance: np.ndarray, num_points: int) -> PointLabels:
+    """Classes of the sixteen-class table, filled up with 0 for the points of earlier sweeps."""
+    label = torch.zeros(num_points, dtype=torch.int64)
+    label[: len(raw)] = NUSCENES16_FROM_RAW.apply(torch.from_numpy(raw))
+    filled = torch.zeros_like(label)
+    filled[: len(raw)] = torch.from_numpy(instance)
+    return PointLabels(label, filled)
