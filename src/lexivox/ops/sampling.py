@@ -1,0 +1,143 @@
+"""Reading feature maps, volumes and pyramids at continuous places, for packed points.
+
+Points are packed and name the map they read, so nothing is padded. A gather is a weighted sum of table
+rows: the cells around a place are found, their weights multiplied out, and :func:`gather_rows` adds the rows
+up; cells outside a map weigh nothing, as in ``grid_sample`` with zero padding and ``align_corners=False``.
+With long rows that is the fastest way on a CPU; the short rows of attention heads are faster through
+``grid_sample`` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+def gather_rows(
+    table: Float[Tensor, "N C"], rows: Int64[Tensor, "P K"], weight: Float[Tensor, "P K"]
+) -> Float[Tensor, "P C"]:
+    """``out[p] = sum over k of weight[p, k] * table[rows[p, k]]``; differentiable in table and weight."""
+    if rows.shape[0] == 0 or table.shape[0] == 0:
+        return table.new_zeros(rows.shape[0], table.shape[1])
+    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight.to(table.dtype))
+
+
+def gather_ragged_rows(
+    table: Float[Tensor, "N C"],
+    rows: Int64[Tensor, "R"],
+    weight: Float[Tensor, "R"],
+    count: Int64[Tensor, "P"],
+) -> Float[Tensor, "P C"]:
+    """As :func:`gather_rows`, point p owning the next ``count[p]`` rows; 0 for a point without rows."""
+    if rows.shape[0] == 0:
+        return table.new_zeros(count.shape[0], table.shape[1])
+    offsets = torch.cumsum(count, 0) - count
+    return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weight.to(table.dtype))
+
+
+def axis_cells(
+    coordinate: Float[Tensor, "*points"], size: int
+) -> tuple[Int64[Tensor, "*points 2"], Float[Tensor, "*points 2"]]:
+    """The two cells around a continuous cell coordinate (cell i is centred at i + 0.5) and their weights.
+
+    A cell outside [0, size) has weight 0 and a legal index.
+    """
+    # The clamp keeps points behind a camera (1e7 pixels away) inside the integers; their weights stay 0.
+    place = (coordinate - 0.5).clamp(-1.0, float(size))
+    low = torch.floor(place.detach())
+    part = place - low
+    weight = torch.stack([1.0 - part, part], dim=-1)
+    cell = torch.stack([low, low + 1.0], dim=-1).to(torch.int64)
+    inside = (cell >= 0) & (cell < size)
+    return cell.clamp(0, size - 1), weight * inside
+
+
+def bilinear_cells(
+    xy: Float[Tensor, "*points 2"], height: int, width: int
+) -> tuple[Int64[Tensor, "*points 4"], Float[Tensor, "*points 4"]]:
+    """Rows in a flattened ``(height * width)`` map and weights of the four cells around ``xy`` in cells."""
+    column, column_weight = axis_cells(xy[..., 0], width)
+    line, line_weight = axis_cells(xy[..., 1], height)
+    rows = line[..., :, None] * width + column[..., None, :]
+    weight = line_weight[..., :, None] * column_weight[..., None, :]
+    return rows.flatten(-2), weight.flatten(-2)
+
+
+def table_from_maps(maps: Float[Tensor, "N C *size"]) -> Float[Tensor, "T C"]:
+    """Cells of all maps as rows: map-major, then the spatial axes in their order."""
+    return maps.movedim(1, -1).reshape(-1, maps.shape[1])
+
+
+def bilinear_gather(
+    maps: Float[Tensor, "N C h w"], xy: Float[Tensor, "P 2"], owner: Int64[Tensor, "P"]
+) -> Float[Tensor, "P C"]:
+    """Bilinear samples of map ``owner[p]`` at ``xy[p]``, in [-1, 1] with x along w; 0 outside."""
+    _, _, height, width = maps.shape
+    size = xy.new_tensor([width, height])
+    rows, weight = bilinear_cells((xy + 1.0) * 0.5 * size, height, width)
+    return gather_rows(table_from_maps(maps), rows + owner[:, None] * (height * width), weight)
+
+
+def trilinear_gather(
+    volume: Float[Tensor, "B C X Y Z"], coordinate: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]
+) -> Float[Tensor, "P C"]:
+    """Trilinear samples at continuous voxel coordinates (voxel i is centred at i + 0.5); 0 outside."""
+    _, _, X, Y, Z = volume.shape
+    rows, weight = bilinear_cells(coordinate[:, [1, 0]], X, Y)
+    z, z_weight = axis_cells(coordinate[:, 2], Z)
+    rows = (rows + batch[:, None] * (X * Y))[:, :, None] * Z + z[:, None, :]
+    weight = weight[:, :, None] * z_weight[:, None, :]
+    return gather_rows(table_from_maps(volume), rows.flatten(1), weight.flatten(1))
+
+
+def deformable_gather(
+    value: Float[Tensor, "N T heads c"],
+    level_hw: Sequence[tuple[int, int]],
+    locations: Float[Tensor, "P heads L S 2"],
+    attention: Float[Tensor, "P heads L S"],
+    count: Sequence[int],
+) -> Float[Tensor, "P C"]:
+    """Multi-scale deformable sampling for packed queries (Deformable DETR, eq. 3, without the projections).
+
+    Args:
+        value: tokens of N pyramids, the levels one after the other, each row-major.
+        level_hw: height and width of every level; their areas sum to T.
+        locations: where to read, (x, y) in [0, 1] of the image; outside counts 0.
+        attention: weight of every sample.
+        count: how many queries read each pyramid; the queries stand in that order and ``sum(count) == P``.
+
+    Returns:
+        The heads' weighted sums side by side, C = heads * c.
+    """
+    grid = (2.0 * locations - 1.0).permute(1, 2, 0, 3, 4)  # (heads, L, P, S, 2)
+    weight = attention.permute(1, 2, 0, 3)[:, :, None]  # (heads, L, 1, P, S)
+    maps = value.permute(0, 2, 3, 1).split([h * w for h, w in level_hw], dim=-1)  # L x (N, heads, c, h * w)
+    parts, start = [], 0
+    for pyramid, queries in enumerate(count):
+        own = slice(start, start + queries)
+        start += queries
+        if queries == 0:  # grid_sample refuses an empty list of places
+            continue
+        total = value.new_zeros(())
+        for level, (height, width) in enumerate(level_hw):
+            plane = maps[level][pyramid].unflatten(-1, (height, width))
+            sampled = F.grid_sample(plane, grid[:, level, own], align_corners=False)  # (heads, c, queries, S)
+            total = total + (sampled * weight[:, level, :, own]).sum(-1)
+        parts.append(total.flatten(0, 1).T)
+    return torch.cat(parts) if parts else value.new_zeros(0, value.shape[2] * value.shape[3])
+
+
+def multi_scale_deformable_sampling(
+    value: Float[Tensor, "B T heads c"],
+    level_hw: Sequence[tuple[int, int]],
+    locations: Float[Tensor, "B Q heads L S 2"],
+    attention: Float[Tensor, "B Q heads L S"],
+) -> Float[Tensor, "B Q C"]:
+    """:func:`deformable_gather` where each batch item reads its own pyramid."""
+    batch, queries = locations.shape[:2]
+    packed = locations.flatten(0, 1), attention.flatten(0, 1)
+    return deformable_gather(value, level_hw, *packed, [queries] * batch).unflatten(0, (batch, queries))
