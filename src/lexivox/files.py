@@ -1,0 +1,33 @@
+"""Writing files so that a kill or a full disk leaves either the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from lexivox.errors import DataError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Let ``write`` fill a neighbour of ``path``, then rename it into place.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"a file must be writable; got {error.strerror or error}. Free space or choose another folder: {path}."
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path

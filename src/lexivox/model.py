@@ -1,0 +1,145 @@
+"""The one idea in one file: an encoder turns a batch into a field, heads read the field at points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lexivox.data.collate import collate
+from lexivox.data.transforms import resize_images
+from lexivox.data.types import Batch, Sample
+from lexivox.errors import ConfigError
+from lexivox.fields import FeatureField
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.prediction import Prediction
+from lexivox.teachers.base import TextEncoder
+
+CHUNK = 65_536
+"""Points that a head reads at once outside training; bounds memory on fine grids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An encoded batch: ask a head by name about any point of the world."""
+
+    field: FeatureField
+    heads: Mapping[str, nn.Module]
+    size: int
+
+    def read(self, head: str, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]) -> Float[Tensor, "P K"]:
+        """Output of a head at points in the grid's frame.
+
+        Raises:
+            ConfigError: the model has no such head.
+        """
+        return self._head(head)(self.field.sample(xyz, batch))
+
+    def read_dense(self, head: str) -> Float[Tensor, "B K X Y Z"]:
+        """Output of a head at all voxel centres."""
+        volume = self.field.dense().movedim(1, -1)  # (B, X, Y, Z, C)
+        rows = self._head(head)(volume.flatten(0, -2))
+        return rows.unflatten(0, volume.shape[:-1]).movedim(-1, 1)
+
+    def _head(self, name: str) -> nn.Module:
+        if name not in self.heads:
+            raise ConfigError(f"head must be one of {sorted(self.heads)}; got '{name}'. Add it to the recipe.")
+        return self.heads[name]
+
+
+class OccupancyModel(nn.Module):
+    """Encoder and heads over one grid.
+
+    Args:
+        grid: where predictions live; batches must be collated for it.
+        encoder: ``Batch -> FeatureField``.
+        heads: modules ``(P, C) -> (P, K)``. Known names: ``occupancy`` (2 logits: free, occupied), ``language``
+            (D channels in the space of ``text_encoder``), ``semantic`` (one logit per class of a table).
+        image_hw: the size that images are brought to before they are encoded.
+        text_encoder: the words that the language head understands.
+        free_class: the class of the ``semantic`` head that means free.
+    """
+
+    def __init__(
+        self,
+        grid: VoxelGrid,
+        encoder: nn.Module,
+        heads: Mapping[str, nn.Module],
+        image_hw: tuple[int, int],
+        text_encoder: TextEncoder | None = None,
+        free_class: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(dict(heads))
+        self.image_hw = image_hw
+        self.text_encoder = text_encoder
+        self.free_class = free_class
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encode(self, batch: Batch) -> Scene:
+        field = self.encoder(batch)
+        return Scene(field, {name: head for name, head in self.heads.items()}, batch.size)
+
+    @torch.inference_mode()
+    def predict(self, sample: Sample, refine: int = 1, threshold: float = 0.5) -> Prediction:
+        """The map of one keyframe, from its images alone.
+
+        Args:
+            sample: a keyframe; its LiDAR, if any, is not looked at.
+            refine: cut every voxel into this many pieces along each axis; the field is continuous.
+            threshold: occupied where the probability is above it.
+        """
+        was_training = self.training
+        self.eval()
+        batch = collate([resize_images(sample, self.image_hw)], self.grid).to(self.device)
+        scene = self.encode(batch)
+        grid = self.grid.refine(refine)
+        reader = _Reader(scene, grid, self.device)
+        self.train(was_training)
+        return Prediction.from_reader(
+            token=sample.token,
+            grid=grid,
+            occupancy=self._occupancy(reader),
+            read=reader.read,
+            text_encoder=self.text_encoder,
+            free_class=self.free_class,
+            threshold=threshold,
+        )
+
+    def _occupancy(self, reader: _Reader) -> Float[Tensor, "X Y Z"]:
+        if "occupancy" in self.heads:
+            return reader.read_grid("occupancy").softmax(dim=-1)[..., 1]
+        return 1.0 - reader.read_grid("semantic").softmax(dim=-1)[..., self.free_class]
+
+
+class _Reader:
+    """Reads the heads of an encoded keyframe in chunks and brings the rows to the CPU."""
+
+    def __init__(self, scene: Scene, grid: VoxelGrid, device: torch.device) -> None:
+        self.scene, self.grid, self.device = scene, grid, device
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.scene.heads)
+
+    @torch.inference_mode()
+    def read(self, head: str, xyz: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
+        rows = []
+        for part in xyz.to(self.device).split(CHUNK):
+            batch = torch.zeros(len(part), dtype=torch.int64, device=self.device)
+            rows.append(self.scene.read(head, part, batch).float().cpu())
+        if not rows:
+            empty = torch.zeros(0, dtype=torch.int64, device=self.device)
+            return self.scene.read(head, xyz.to(self.device), empty).float().cpu()
+        return torch.cat(rows)
+
+    def read_grid(self, head: str) -> Float[Tensor, "X Y Z K"]:
+        return self.read(head, self.grid.centers().reshape(-1, 3)).unflatten(0, self.grid.shape)

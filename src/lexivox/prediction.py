@@ -1,0 +1,235 @@
+"""What a model says about one keyframe: an occupancy map that can be asked in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.files import write_atomically
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.ops.assign import assign_best_query
+from lexivox.teachers.base import TextEncoder
+from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
+from lexivox.teachers.vocabulary import Vocabulary, embed
+
+Read = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryScores:
+    """How well every occupied voxel fits a phrase, best first.
+
+    Attributes:
+        text: the phrase.
+        score: cosine between voxel feature and phrase.
+        index: voxel indices.
+        xyz: voxel centres, metres in the grid's frame.
+    """
+
+    text: str
+    score: Float[Tensor, "N"]
+    index: Int64[Tensor, "N 3"]
+    xyz: Float[Tensor, "N 3"]
+
+    def __len__(self) -> int:
+        return int(self.score.shape[0])
+
+    def top(self, count: int) -> QueryScores:
+        return QueryScores(self.text, self.score[:count], self.index[:count], self.xyz[:count])
+
+
+@dataclass(slots=True)
+class Prediction:
+    """Occupancy of a grid, and whatever heads can say about its points, evaluated when asked.
+
+    Attributes:
+        token: the keyframe.
+        grid: where the volume lies.
+        occupancy: probability that each voxel is occupied.
+        threshold: occupied where the probability is above it.
+        text_encoder: the words that the language features understand.
+        free_class: the class of the ``semantic`` head that means free.
+    """
+
+    token: str
+    grid: VoxelGrid
+    occupancy: Float[Tensor, "X Y Z"]
+    threshold: float = 0.5
+    text_encoder: TextEncoder | None = None
+    free_class: int | None = None
+    _read: Read | None = None
+    _rows: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_reader(cls, *, read: Read, **known: object) -> Prediction:
+        return cls(**known, _read=read)  # type: ignore[arg-type]
+
+    @property
+    def occupied_index(self) -> Int64[Tensor, "N 3"]:
+        """Indices of the occupied voxels, in x, y, z order."""
+        return (self.occupancy > self.threshold).nonzero()
+
+    @property
+    def occupied_xyz(self) -> Float[Tensor, "N 3"]:
+        return self.grid.xyz_from_index(self.occupied_index)
+
+    def read_occupied(self, head: str) -> Float[Tensor, "N K"]:
+        """Output of a head at the occupied voxels' centres; computed once.
+
+        Raises:
+            ConfigError: the model has no such head, or a loaded prediction was saved without it.
+        """
+        if head not in self._rows:
+            self._rows[head] = self.read_at(head, self.occupied_xyz)
+        return self._rows[head]
+
+    def read_at(self, head: str, xyz: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
+        """Output of a head at any points of the grid's frame.
+
+        Raises:
+            ConfigError: the prediction was loaded from a file, which keeps occupied voxels only.
+        """
+        if self._read is None:
+            raise ConfigError(
+                f"a prediction from a file must hold '{head}' to answer; it does not, or not at these points. "
+                "Predict again with the model."
+            )
+        return self._read(head, xyz)
+
+    def labels(self, vocabulary: Vocabulary | None = None) -> Int64[Tensor, "X Y Z"]:
+        """Class of every voxel: index into the vocabulary's classes, or its number of classes where free.
+
+        Without a vocabulary the ``semantic`` head answers, in the numbers of the table it was trained on.
+        """
+        if vocabulary is None:
+            rows, free = self._semantic_classes()
+        else:
+            rows, free = self._language_classes(vocabulary), vocabulary.num_classes
+        volume = torch.full(self.grid.shape, free, dtype=torch.int64)
+        index = self.occupied_index
+        volume[index[:, 0], index[:, 1], index[:, 2]] = rows
+        return volume
+
+    def _language_classes(self, vocabulary: Vocabulary) -> Int64[Tensor, "N"]:
+        if vocabulary.embeddings is None:
+            vocabulary = embed(vocabulary, self._require_text_encoder())
+        assert vocabulary.embeddings is not None
+        class_of_query = torch.tensor(vocabulary.class_of_query)
+        return assign_best_query(self.read_occupied("language"), vocabulary.embeddings, class_of_query)
+
+    def _semantic_classes(self) -> tuple[Int64[Tensor, "N"], int]:
+        if self.free_class is None:
+            raise ConfigError("labels of an open-vocabulary model must be asked with a vocabulary; got none.")
+        logits = self.read_occupied("semantic").clone()
+        logits[:, self.free_class] = -torch.inf  # an occupied voxel is something
+        return logits.argmax(dim=-1), self.free_class
+
+    def query(self, text: str) -> QueryScores:
+        """Rank the occupied voxels by how well they fit a phrase; ``"car, automobile"`` takes the better fit.
+
+        Raises:
+            ConfigError: an empty phrase, or a model without a language head or text encoder.
+        """
+        phrases = [part.strip() for part in text.split(",") if part.strip()]
+        if not phrases:
+            raise ConfigError(f"a query must hold a word; got {text!r}. Ask for example 'car'.")
+        vectors = self._require_text_encoder().encode(phrases)
+        features = F.normalize(self.read_occupied("language"), dim=-1)
+        score = (features @ vectors.to(features).T).amax(dim=-1)
+        order = score.argsort(descending=True, stable=True)
+        index = self.occupied_index[order]
+        return QueryScores(text, score[order], index, self.grid.xyz_from_index(index))
+
+    def _require_text_encoder(self) -> TextEncoder:
+        if self.text_encoder is None:
+            raise ConfigError("a prediction must have a text encoder to be asked in words; got none.")
+        return self.text_encoder
+
+    def save(self, path: str | Path) -> Path:
+        """Write one .npz: occupancy, features of the occupied voxels (float16), and how words were encoded."""
+        arrays = {
+            "occupancy": self.occupancy.numpy().astype(np.float16),
+            "index": self.occupied_index.numpy().astype(np.int16),
+        }
+        for head in ("language", "semantic"):
+            if head in self._rows or (self._read is not None and self._has(head)):
+                arrays[f"head/{head}"] = self.read_occupied(head).numpy().astype(np.float16)
+        spec, tensors = ({}, {}) if self.text_encoder is None else text_encoder_spec(self.text_encoder)
+        arrays |= {f"text/{name}": tensor.numpy() for name, tensor in tensors.items()}
+        arrays["meta"] = np.frombuffer(json.dumps(self._meta(spec)).encode(), dtype=np.uint8)
+        return write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+
+    def _has(self, head: str) -> bool:
+        names = getattr(getattr(self._read, "__self__", None), "names", ())
+        return head in names
+
+    def _meta(self, text_spec: dict) -> dict:
+        grid = self.grid
+        return {
+            "format": "lexivox-prediction-1",
+            "token": self.token,
+            "threshold": self.threshold,
+            "free_class": self.free_class,
+            "text": text_spec,
+            "grid": {
+                "lower_m": grid.lower_m,
+                "voxel_size_m": grid.voxel_size_m,
+                "shape": grid.shape,
+                "frame": grid.frame,
+            },
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prediction:
+        """Read what :meth:`save` wrote; runs no code from the file.
+
+        Raises:
+            DataError: no such file, or not a prediction.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(arrays["meta"].tobytes())
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise DataError(
+                f"a prediction must be an .npz written by save(); got {error}. Check {path}."
+            ) from None
+        tensors = {n[5:]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith("text/")}
+        return cls(
+            token=meta["token"],
+            grid=_grid_from_meta(meta["grid"]),
+            occupancy=_exact_threshold(arrays, meta["threshold"]),
+            threshold=meta["threshold"],
+            text_encoder=text_encoder_from_spec(meta["text"], tensors) if meta["text"] else None,
+            free_class=meta["free_class"],
+            _rows={n[5:]: torch.from_numpy(a).float() for n, a in arrays.items() if n.startswith("head/")},
+        )
+
+
+def _grid_from_meta(meta: dict) -> VoxelGrid:
+    try:
+        return VoxelGrid(
+            tuple(meta["lower_m"]), tuple(meta["voxel_size_m"]), tuple(meta["shape"]), meta["frame"]
+        )
+    except (KeyError, TypeError) as error:
+        raise ShapeError(f"a saved grid must name lower_m, voxel_size_m, shape, frame; got {error}.") from None
+
+
+def _exact_threshold(arrays: dict[str, np.ndarray], threshold: float) -> Tensor:
+    """Undo what float16 did to probabilities beside the threshold: the stored index says who was occupied."""
+    occupancy = torch.from_numpy(arrays["occupancy"]).float()
+    occupied = torch.zeros(occupancy.shape, dtype=torch.bool)
+    index = torch.from_numpy(arrays["index"]).long()
+    occupied[index[:, 0], index[:, 1], index[:, 2]] = True
+    above = torch.nextafter(torch.tensor(threshold), torch.tensor(1.0))
+    return torch.where(occupied, occupancy.clamp_min(float(above)), occupancy.clamp_max(threshold))

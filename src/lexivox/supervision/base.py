@@ -1,0 +1,20 @@
+"""What every training signal offers: it prepares its targets beside the data and turns a scene into losses."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from lexivox.data.types import Batch
+from lexivox.model import Scene
+
+
+class Supervision(Protocol):
+    def prepare(self, batch: Batch) -> Batch:
+        """The batch with this supervision's targets filled in; runs on the CPU, in the data workers."""
+        ...
+
+    def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
+        """Named loss terms, each already weighted; their sum is what training minimises."""
+        ...

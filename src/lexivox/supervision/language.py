@@ -1,0 +1,47 @@
+"""Language features distilled from a frozen teacher at LiDAR points (POP-3D eq. 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from lexivox.data.types import Batch
+from lexivox.errors import DataError
+from lexivox.model import Scene
+from lexivox.ops.losses import cosine_distillation, mse_distillation
+
+LanguageLoss = Literal["cosine", "mse"]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageDistillation:
+    """Pulls the ``language`` head towards the teacher's features, carried by the samples.
+
+    Attributes:
+        loss: ``"mse"`` is the published one; ``"cosine"`` asks for the direction only, which is all that a query
+            with a unit vector reads.
+        weight: of the term; the paper's lambda.
+        max_points: rows per step, the first ones of a random order given by the sampler; 0 = all.
+    """
+
+    loss: LanguageLoss = "cosine"
+    weight: float = 1.0
+    max_points: int = 0
+
+    def prepare(self, batch: Batch) -> Batch:
+        if batch.targets.language is None:
+            raise DataError(
+                f"samples must carry teacher features for the language loss; got none in {batch.tokens[0]}. "
+                "Make targets with the recipe's teacher."
+            )
+        return batch
+
+    def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
+        language = batch.targets.language
+        assert language is not None, "prepare() checks it"
+        rows = slice(self.max_points or None)
+        predicted = scene.read("language", language.xyz[rows], language.batch[rows]).float()
+        distill = cosine_distillation if self.loss == "cosine" else mse_distillation
+        return {"language": self.weight * distill(predicted, language.feature[rows], language.weight[rows])}

@@ -1,0 +1,95 @@
+"""Label-free targets of a keyframe: what a frozen teacher says about the LiDAR points that cameras see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from lexivox.data.types import PointFeatures, Sample
+from lexivox.geometry.camera import is_visible, pixels_from_cam
+from lexivox.teachers.base import ImageTeacher
+
+MIN_DEPTH_M = 1.0
+"""Nearer returns are the own car (spec pop3d 1.6)."""
+
+
+def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, "V P"]]:
+    """Pixels of every LiDAR point in every view, and True where the view sees it (float64 chain)."""
+    xyz = sample.lidar.xyz.double()
+    uv, visible = [], []
+    for view in sample.views:
+        xyz_cam = (view.ego_from_cam.inverse() @ sample.ego_from_lidar).apply(xyz)
+        pixels, depth_m = pixels_from_cam(xyz_cam, view.image_from_cam.double())
+        uv.append(pixels)
+        visible.append(is_visible(pixels, depth_m, view.image_hw, MIN_DEPTH_M))
+    return torch.stack(uv).float(), torch.stack(visible)
+
+
+@torch.no_grad()
+def teacher_point_features(sample: Sample, teacher: ImageTeacher) -> PointFeatures:
+    """The teacher's features at the visible LiDAR points: bilinear, unit, averaged over views, unit again."""
+    if not sample.views:
+        return PointFeatures(
+            torch.zeros(0, dtype=torch.int64), torch.zeros(0, teacher.dim), torch.zeros(0)
+        )
+    uv, visible = project_lidar(sample)
+    total = torch.zeros(sample.lidar.num_points, teacher.dim)
+    for view, pixels, seen in zip(sample.views, uv, visible, strict=True):
+        maps = teacher.features(view.image[None]).float()
+        rows = seen.nonzero()[:, 0]
+        total.index_add_(0, rows, F.normalize(_at_pixels(maps, pixels[rows], view.image_hw), dim=-1))
+    index = visible.any(dim=0).nonzero()[:, 0]
+    feature = F.normalize(total[index], dim=-1)
+    return PointFeatures(index, feature, torch.ones(len(index)))
+
+
+def _at_pixels(
+    maps: Float[Tensor, "1 D h w"], uv: Float[Tensor, "P 2"], image_hw: tuple[int, int]
+) -> Float[Tensor, "P D"]:
+    height, width = image_hw
+    normalized = 2.0 * uv / torch.tensor([width, height]) - 1.0
+    sampled = F.grid_sample(maps, normalized[None, None], padding_mode="border", align_corners=False)
+    return sampled[0, :, 0].T
+
+
+def balance_weights(
+    features: Sequence[Float[Tensor, "N D"]], num_clusters: int = 24, power: float = 0.5, seed: int = 0
+) -> list[Float[Tensor, "N"]]:
+    """Weights against the imbalance of what the teacher sees: road is everywhere, people are rare.
+
+    Features are grouped by spherical k-means; a point of a group holding the share s of all points weighs
+    s^-power, mean 1 over all. No class is named: the teacher's own grouping serves.
+    """
+    rows = torch.cat(list(features))
+    if len(rows) == 0:
+        return [torch.ones(len(f)) for f in features]
+    assignment = _spherical_kmeans(rows, num_clusters, seed)
+    share = torch.bincount(assignment, minlength=num_clusters).float() / len(rows)
+    weight = share.clamp_min(1e-4) ** -power
+    weight = weight / weight[assignment].mean()
+    return list(weight[assignment].split([len(f) for f in features]))
+
+
+def _spherical_kmeans(rows: Float[Tensor, "N D"], num_clusters: int, seed: int) -> Int64[Tensor, "N"]:
+    generator = torch.Generator().manual_seed(seed)
+    subset = rows[torch.randperm(len(rows), generator=generator)[:20_000]]
+    centers = _spread_seeds(subset, num_clusters)
+    for _ in range(10):
+        nearest = (subset @ centers.T).argmax(dim=-1)
+        sums = torch.zeros_like(centers).index_add_(0, nearest, subset)
+        centers = torch.where(sums.norm(dim=-1, keepdim=True) > 0, F.normalize(sums, dim=-1), centers)
+    return torch.cat([(part @ centers.T).argmax(dim=-1) for part in rows.split(65_536)])
+
+
+def _spread_seeds(rows: Float[Tensor, "N D"], num_clusters: int) -> Float[Tensor, "K D"]:
+    """Farthest-first seeds: rare groups get a centre of their own."""
+    chosen = [rows[0]]
+    closest = rows @ chosen[0]
+    for _ in range(num_clusters - 1):
+        chosen.append(rows[int(closest.argmin())])
+        closest = torch.maximum(closest, rows @ chosen[-1])
+    return torch.stack(chosen)
