@@ -113,22 +113,23 @@ def deformable_gather(
     Returns:
         The heads' weighted sums side by side, C = heads * c.
     """
-    grid = (2.0 * locations - 1.0).permute(1, 2, 0, 3, 4)  # (heads, L, P, S, 2)
-    weight = attention.permute(1, 2, 0, 3)[:, :, None]  # (heads, L, 1, P, S)
-    maps = value.permute(0, 2, 3, 1).split([h * w for h, w in level_hw], dim=-1)  # L x (N, heads, c, h * w)
-    parts, start = [], 0
-    for pyramid, queries in enumerate(count):
-        own = slice(start, start + queries)
-        start += queries
-        if queries == 0:  # grid_sample refuses an empty list of places
-            continue
-        total = value.new_zeros(())
-        for level, (height, width) in enumerate(level_hw):
-            plane = maps[level][pyramid].unflatten(-1, (height, width))
-            sampled = F.grid_sample(plane, grid[:, level, own], align_corners=False)  # (heads, c, queries, S)
-            total = total + (sampled * weight[:, level, :, own]).sum(-1)
-        parts.append(total.flatten(0, 1).T)
-    return torch.cat(parts) if parts else value.new_zeros(0, value.shape[2] * value.shape[3])
+    if not any(count):  # grid_sample refuses an empty list of places
+        return value.new_zeros(0, value.shape[2] * value.shape[3])
+    # Cut with split and unbind: their gradients are one copy, those of index slices a full volume each.
+    areas = [height * width for height, width in level_hw]
+    maps = value.permute(0, 2, 3, 1).split(areas, dim=-1)  # L x (N, heads, c, h * w)
+    places = (2.0 * locations - 1.0).permute(2, 1, 0, 3, 4).unbind()  # L x (heads, P, S, 2)
+    weights = attention.permute(2, 1, 0, 3).unbind()  # L x (heads, P, S)
+    totals = [value.new_zeros(())] * len(count)
+    for level, (height, width) in enumerate(level_hw):
+        planes = maps[level].unflatten(-1, (height, width)).unbind()  # N x (heads, c, h, w)
+        level_places, level_weights = places[level].split(list(count), 1), weights[level].split(list(count), 1)
+        for pyramid, queries in enumerate(count):
+            if queries:
+                read = F.grid_sample(planes[pyramid], level_places[pyramid], align_corners=False)
+                totals[pyramid] = totals[pyramid] + (read * level_weights[pyramid][:, None]).sum(-1)
+    parts = [total.flatten(0, 1).T for total, queries in zip(totals, count, strict=True) if queries]
+    return torch.cat(parts)
 
 
 def multi_scale_deformable_sampling(
