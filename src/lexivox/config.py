@@ -1,0 +1,405 @@
+"""Every config class and typed union: the vocabulary of the library on one page.
+
+A recipe is a function that returns an :class:`ExperimentConfig`; modules themselves take plain keyword arguments
+and never see a config. Each class that stands for an object can ``build()`` it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from lexivox.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lexivox.data.transforms import Augment
+    from lexivox.data.types import SampleDataset
+    from lexivox.encoders.camera import CameraEncoder
+    from lexivox.geometry.grid import VoxelGrid
+    from lexivox.heads.pointwise import PointwiseHead
+    from lexivox.model import OccupancyModel
+    from lexivox.supervision.base import Supervision
+    from lexivox.teachers.base import ImageTeacher, TextEncoder
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --------------------------------------------------------------------------------------------------- where
+
+
+class GridConfig(Config):
+    lower_m: tuple[float, float, float]
+    voxel_size_m: tuple[float, float, float]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    frame: Literal["ego", "lidar"]
+
+    def build(self) -> VoxelGrid:
+        from lexivox.geometry.grid import VoxelGrid
+
+        return VoxelGrid(self.lower_m, self.voxel_size_m, self.shape, self.frame)
+
+
+class NuscenesData(Config):
+    """A nuScenes dataroot. Splits are names in ``splits.json``, official ones, or lists of scenes."""
+
+    kind: Literal["nuscenes"] = "nuscenes"
+    root: str
+    version: str | None = None
+    train_split: str | list[str] = "train"
+    val_split: str | list[str] = "val"
+
+    def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
+        from lexivox.data.datasets import open_dataset
+
+        split = self.train_split if part == "train" else self.val_split
+        kind = "lidarseg" if labels else None
+        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind)
+
+
+class PandasetData(Config):
+    """One PandaSet sequence, cut into training and held-out keyframes."""
+
+    kind: Literal["pandaset"] = "pandaset"
+    root: str
+    sequence: str
+    train_keyframes: list[int]
+    val_keyframes: list[int]
+
+    def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
+        from lexivox.data.datasets import open_dataset
+
+        keyframes = self.train_keyframes if part == "train" else self.val_keyframes
+        return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=labels)
+
+
+DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]
+
+
+# ------------------------------------------------------------------------------------------------- network
+
+
+class ImageConfig(Config):
+    image_hw: tuple[PositiveInt, PositiveInt]
+    widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    channels: PositiveInt = 48
+    num_levels: PositiveInt = 2
+
+
+class TriplaneConfig(Config):
+    num_heads: PositiveInt = 4
+    num_layers: PositiveInt = 1
+    anchors: tuple[PositiveInt, PositiveInt, PositiveInt] = (4, 8, 8)
+    points_per_anchor: PositiveInt = 1
+    num_cameras: PositiveInt | None = None
+
+
+class CameraEncoderConfig(Config):
+    """Images to triplanes, joined with features read at the exact pixels of each point."""
+
+    kind: Literal["camera"] = "camera"
+    image: ImageConfig
+    triplane: TriplaneConfig | None = TriplaneConfig()
+    pixel_aligned: bool = True
+    num_frequencies: int | None = 2
+
+    def build(self, grid: VoxelGrid) -> CameraEncoder:
+        from lexivox.encoders.camera import CameraEncoder
+        from lexivox.encoders.image import ImageEncoder
+        from lexivox.encoders.triplane import TriplaneEncoder
+
+        image, planes = self.image, self.triplane
+        triplane = planes and TriplaneEncoder(
+            grid,
+            channels=image.channels,
+            num_levels=image.num_levels,
+            num_heads=planes.num_heads,
+            num_layers=planes.num_layers,
+            anchors=planes.anchors,
+            points_per_anchor=planes.points_per_anchor,
+            num_cameras=planes.num_cameras,
+        )
+        return CameraEncoder(
+            grid,
+            image=ImageEncoder(image.channels, num_levels=image.num_levels, widths=image.widths),
+            triplane=triplane,
+            pixel_aligned=self.pixel_aligned,
+            num_frequencies=self.num_frequencies,
+        )
+
+
+class HeadConfig(Config):
+    hidden: PositiveInt = 128
+    num_layers: PositiveInt = 2
+
+    def build(self, in_channels: int, out_channels: int) -> PointwiseHead:
+        from lexivox.heads.pointwise import PointwiseHead
+
+        return PointwiseHead(in_channels, self.hidden, out_channels, self.num_layers)
+
+
+class HeadsConfig(Config):
+    """The heads a model has; ``semantic`` needs labels to learn from."""
+
+    occupancy: HeadConfig | None = HeadConfig()
+    language: HeadConfig | None = HeadConfig()
+    semantic: HeadConfig | None = None
+
+
+# ------------------------------------------------------------------------------------------------ teachers
+
+
+class StreetTeacherConfig(Config):
+    """The small street network that ships with the package."""
+
+    kind: Literal["street"] = "street"
+
+    def build(self) -> tuple[ImageTeacher, TextEncoder]:
+        from lexivox.teachers.street import street_teacher
+
+        teacher = street_teacher()
+        return teacher, teacher.text_encoder()
+
+
+class EspnetTeacherConfig(Config):
+    """Class probabilities of a published ESPNet times sentence vectors of the class names."""
+
+    kind: Literal["espnet"] = "espnet"
+    weights: str
+
+    def build(self) -> tuple[ImageTeacher, TextEncoder]:
+        from lexivox.teachers.espnet import espnet_teacher
+
+        teacher = espnet_teacher(Path(self.weights))
+        return teacher, teacher.text_encoder()
+
+
+class ClipTeacherConfig(Config):
+    """Dense value features of any CLIP-family checkpoint (MaskCLIP)."""
+
+    kind: Literal["clip"] = "clip"
+    checkpoint: str
+
+    def build(self) -> tuple[ImageTeacher, TextEncoder]:
+        from lexivox.teachers.clip import MaskClipTeacher
+        from lexivox.teachers.text import ClipTextEncoder
+
+        return MaskClipTeacher(self.checkpoint), ClipTextEncoder(self.checkpoint)
+
+
+TeacherConfig = Annotated[
+    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig, Field(discriminator="kind")
+]
+
+
+# --------------------------------------------------------------------------------------------- supervision
+
+
+class LidarOccupancyConfig(Config):
+    kind: Literal["lidar_occupancy"] = "lidar_occupancy"
+    target: Literal["exact", "sampled100", "dense"] = "exact"
+    weight: Weight = 1.0
+    lovasz: Weight = 1.0
+    unobserved_weight: Weight = 0.1
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.occupancy import LidarOccupancy
+
+        return LidarOccupancy(self.target, self.weight, self.lovasz, self.unobserved_weight)
+
+
+class LanguageConfig(Config):
+    kind: Literal["language"] = "language"
+    loss: Literal["cosine", "mse"] = "cosine"
+    weight: Weight = 1.0
+    max_points: Annotated[int, Field(ge=0)] = 0
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.language import LanguageDistillation
+
+        return LanguageDistillation(self.loss, self.weight, self.max_points)
+
+
+class SemanticConfig(Config):
+    """Human labels: the supervised reference. Classes are those of the data set's table."""
+
+    kind: Literal["semantic"] = "semantic"
+    num_classes: PositiveInt
+    free_label: int
+    ignore_label: int = 0
+    weight: Weight = 1.0
+    unobserved_weight: Weight = 0.1
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.semantic import LabelledSemantics
+
+        return LabelledSemantics(
+            self.num_classes, self.free_label, self.ignore_label, self.weight, self.unobserved_weight
+        )
+
+
+SupervisionConfig = Annotated[
+    LidarOccupancyConfig | LanguageConfig | SemanticConfig, Field(discriminator="kind")
+]
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+class AugmentConfig(Config):
+    mirror_prob: Share = 0.5
+    turn_deg: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    color: Share = 0.2
+    drop_view_prob: Share = 0.0
+
+    def build(self) -> Augment:
+        from lexivox.data.transforms import Augment
+
+        return Augment(self.mirror_prob, math.radians(self.turn_deg), self.color, self.drop_view_prob)
+
+
+class TrainConfig(Config):
+    """AdamW, linear warm-up, cosine decay, gradient clipping (spec pop3d 6)."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 1
+    lr: PositiveFloat = 2e-3
+    lr_min: Annotated[float, Field(ge=0.0)] = 1e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 30
+    weight_decay: Weight = 0.01
+    clip_norm: PositiveFloat = 10.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    checkpoint_every: PositiveInt = 100
+    workers: Annotated[int, Field(ge=0)] = 0
+    points_per_sample: Annotated[int, Field(ge=0)] = 0
+    balance_power: Share = 0.5
+
+
+class ExperimentConfig(Config):
+    """A whole run. ``lexivox show RECIPE`` prints one, every run folder holds one, ``train`` accepts it back."""
+
+    name: str
+    grid: GridConfig
+    data: DataConfig
+    encoder: CameraEncoderConfig
+    heads: HeadsConfig = HeadsConfig()
+    teacher: TeacherConfig
+    supervision: list[SupervisionConfig]
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig
+    queries: list[str] = []
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)
+
+    def changed(self, **parts: Any) -> ExperimentConfig:
+        """A copy with whole parts replaced."""
+        return self.model_copy(update=parts)
+
+
+def build_model(
+    config: ExperimentConfig, language_channels: int, text_encoder: TextEncoder | None
+) -> OccupancyModel:
+    """The network of an experiment, freshly initialised from ``train.seed``."""
+    import torch
+
+    from lexivox.model import OccupancyModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        grid = config.grid.build()
+        encoder = config.encoder.build(grid)
+        semantic = semantic_config(config)
+        wanted = {
+            "occupancy": (config.heads.occupancy, 2),
+            "language": (config.heads.language, language_channels),
+            "semantic": (config.heads.semantic, semantic.num_classes if semantic else 0),
+        }
+        heads = {name: head.build(encoder.channels, out) for name, (head, out) in wanted.items() if head}
+    return OccupancyModel(
+        grid,
+        encoder,
+        heads,
+        image_hw=config.encoder.image.image_hw,
+        text_encoder=text_encoder,
+        free_class=semantic.free_label if semantic else None,
+    )
+
+
+def semantic_config(config: ExperimentConfig) -> SemanticConfig | None:
+    found = [s for s in config.supervision if isinstance(s, SemanticConfig)]
+    if config.heads.semantic and not found:
+        raise ConfigError("a semantic head must have semantic supervision; got none. Add it to the recipe.")
+    return found[0] if found else None
+
+
+# -------------------------------------------------------------------------------------------------- reading
+
+
+def load_config(path: str | Path) -> ExperimentConfig:
+    """Read the YAML that ``show`` prints and runs keep.
+
+    Raises:
+        DataError: no such file, or no YAML.
+        ConfigError: an unknown or unfit option.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"a config must be a YAML file; got {reason}. Check {path}.") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"a config must be a mapping of options; got {type(raw).__name__}. Check {path}.")
+    return validated(raw)
+
+
+def validated(raw: dict[str, Any]) -> ExperimentConfig:
+    try:
+        return ExperimentConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"option '{where}' must be valid; got {first.get('input')!r}: {first['msg']}. "
+            "Run 'lexivox show RECIPE' to see every option."
+        ) from None
+
+
+def with_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+    """Apply ``part.option=value`` strings, validated like everything else.
+
+    Raises:
+        ConfigError: no ``=``, an unknown option, or a value that does not fit.
+    """
+    raw = config.model_dump(mode="json")
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set must read option=value; got {override!r}. Write train.lr=1e-3.")
+        _assign(raw, path.strip().split("."), yaml.safe_load(value), path)
+    return validated(raw)
+
+
+def _assign(raw: Any, keys: list[str], value: Any, path: str) -> None:
+    *parents, last = keys
+    for key in parents:
+        raw = raw[int(key)] if isinstance(raw, list) and key.isdigit() and int(key) < len(raw) else (
+            raw.get(key) if isinstance(raw, dict) else None
+        )
+    if isinstance(raw, list) and last.isdigit() and int(last) < len(raw):
+        raw[int(last)] = value
+    elif isinstance(raw, dict):
+        raw[last] = value
+    else:
+        raise ConfigError(f"option must exist; got '{path}'. Run 'lexivox show RECIPE' to see every option.")
