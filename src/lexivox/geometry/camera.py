@@ -6,8 +6,10 @@ Camera axes: x right, y down, z forward (OpenCV).
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from lexivox.geometry.transform import RigidTransform
 
 MIN_DEPTH_M = 1e-5
 
@@ -75,3 +77,27 @@ def mirror_intrinsics(image_from_cam: Float[Tensor, "*cams 3 3"], width_px: int)
     mirrored[..., 0, 2] = width_px - image_from_cam[..., 0, 2]
     mirrored[..., 0, 1] = -image_from_cam[..., 0, 1]
     return mirrored
+
+
+def image_from_grid(
+    image_from_cam: Float[Tensor, "*cams 3 3"], cam_from_grid: RigidTransform
+) -> Float[Tensor, "*cams 3 4"]:
+    """Intrinsics and pose in one float64 matrix: ``(u, v, 1) * depth = matrix @ (x, y, z, 1)``."""
+    pose = torch.cat([cam_from_grid.rotation, cam_from_grid.translation[..., None]], dim=-1)
+    return image_from_cam.to(torch.float64) @ pose.to(torch.float64)
+
+
+def project_packed(
+    xyz: Float[Tensor, "P 3"], owner: Int64[Tensor, "P"], matrix: Float[Tensor, "B V 3 4"]
+) -> tuple[Float[Tensor, "P V 2"], Float[Tensor, "P V"]]:
+    """Pixels and depth of packed points in all views of their sample, as :func:`pixels_from_cam` has them.
+
+    Args:
+        xyz: points in the frame of the grid.
+        owner: the sample of each point.
+        matrix: from :func:`image_from_grid`.
+    """
+    own = matrix.to(xyz)[owner]  # (P, V, 3, 4)
+    homogeneous = (own[..., :3] * xyz[:, None, None, :]).sum(-1) + own[..., 3]
+    depth_m = homogeneous[..., 2]
+    return homogeneous[..., :2] / depth_m.clamp_min(MIN_DEPTH_M)[..., None], depth_m
