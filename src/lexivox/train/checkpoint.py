@@ -1,0 +1,80 @@
+"""Checkpoints: weights as safetensors, the state of training as tensors that load without running code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from lexivox.errors import WeightsError
+from lexivox.files import write_atomically
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    data = save_safetensors({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
+    write_atomically(path, lambda file: file.write(data))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Raises:
+    WeightsError: no such file, or damaged.
+    """
+    try:
+        return load_safetensors(path.read_bytes())
+    except Exception as error:  # safetensors raises its own type, which its stubs do not name
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"weights must be a safetensors file; got {reason}. Check {path}.") from None
+
+
+def fill_model(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load weights strictly.
+
+    Raises:
+        WeightsError: a name or shape differs; the message names the first ones.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights]
+    extra = [name for name in weights if name not in own]
+    reshaped = [
+        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if missing or extra or reshaped:
+        parts = [
+            f"{len(found)} {word} ({', '.join(found[:3])})"
+            for word, found in (("missing", missing), ("unknown", extra), ("of another shape", reshaped))
+            if found
+        ]
+        raise WeightsError(
+            f"weights must fit the model of this recipe; got {'; '.join(parts)}. "
+            f"Load them with the recipe they were trained with: {source}."
+        )
+    model.load_state_dict(weights)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Training state: step, raw weights, optimiser, running mean."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """``None`` when there is none yet.
+
+    Raises:
+        WeightsError: a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"training state must be readable; got {reason}. Delete it to start again: {path}."
+        ) from None
