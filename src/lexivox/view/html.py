@@ -1,0 +1,57 @@
+"""One self-contained page: opens from a file, needs no network, no server and no installed viewer."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lexivox.errors import DataError
+from lexivox.view.pack import pack_report
+from lexivox.view.scene import RunReport
+
+SCRIPTS = ("theme.js", "mesh.js", "camera.js", "gl.js", "fallback.js", "map.js", "charts.js", "parts.js", "app.js")
+
+
+def write_report(report: RunReport, path: Path | str) -> Path:
+    """Write ``report`` as one HTML file and return its path.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report_html(report), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"report must be writable; got {error.strerror}. Choose another place: {path}") from error
+    return path
+
+
+def report_html(report: RunReport) -> str:
+    """The page of a run with all its scenes inside."""
+    return page(report.title, {"live": False, **pack_report(report)})
+
+
+def page(title: str, payload: dict[str, Any]) -> str:
+    """The template with style, scripts and data filled in, in one pass: data is never searched for slots."""
+    slots = {
+        "title": html.escape(title),
+        "style": asset("style.css"),
+        "script": "\n".join(asset(name) for name in SCRIPTS),
+        "data": json_for_script(payload),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], asset("page.html"))
+
+
+def asset(name: str) -> str:
+    return files("lexivox.view").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def json_for_script(payload: Any) -> str:
+    """JSON that cannot end its own ``<script>`` element, whatever the texts in it are."""
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
