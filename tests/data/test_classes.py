@@ -12,7 +12,6 @@ from lexivox.data.classes import (
     NUSCENES16_FROM_RAW,
     NUSCENES_RAW,
     PANDASET9,
-    PANDASET9_FROM_CITYSCAPES,
     PANDASET9_FROM_RAW,
     PANDASET_RAW,
     ClassTable,
@@ -60,7 +59,6 @@ def test_pandaset_returns_of_the_own_car_and_weather_are_ignored():
     raw = torch.tensor([0, 1, 2, 3, 4])
     assert PANDASET9_FROM_RAW.apply(raw).eq(PANDASET9.ignore).all()
     assert set(PANDASET9_FROM_RAW.table) == {0, *PANDASET9.evaluated}
-    assert set(PANDASET9_FROM_CITYSCAPES.table) == {0, *PANDASET9.evaluated}
 
 
 def test_unknown_class_names_the_close_ones():
@@ -101,5 +99,5 @@ def test_label_map_sends_what_is_not_named_to_ignore():
 
 def test_every_map_of_the_module_joins_two_of_its_tables():
     maps = [value for value in vars(classes).values() if isinstance(value, LabelMap)]
-    assert len(maps) == 3
+    assert len(maps) == 2
     assert all(m.source in TABLES and m.target in TABLES for m in maps)

@@ -246,19 +246,3 @@ PANDASET9_FROM_RAW = label_map(
         ],
     },
 )  # fmt: skip
-
-PANDASET9_FROM_CITYSCAPES = label_map(
-    CITYSCAPES19,
-    PANDASET9,
-    {
-        "road": ["road"],
-        "sidewalk": ["sidewalk"],
-        "building": ["building"],
-        "vegetation": ["vegetation", "terrain"],
-        "car": ["car"],
-        "truck": ["truck", "bus", "train"],
-        "pedestrian": ["person", "rider"],
-        "two_wheeler": ["motorcycle", "bicycle"],
-        "static_object": ["wall", "fence", "pole", "traffic light", "traffic sign"],
-    },
-)

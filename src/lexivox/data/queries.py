@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lexivox.data.classes import CITYSCAPES19, NUSCENES16, PANDASET9, label_map
+
 ClassQueries = Mapping[str, tuple[str, ...]]
 """Class name of a table to what one asks for it."""
 
@@ -40,14 +42,7 @@ NUSCENES16_QUERIES: ClassQueries = {
 }  # fmt: skip
 """The 74 queries of POP-3D for the classes of nuScenes."""
 
-CITYSCAPES19_QUERIES: ClassQueries = {
-    name: (name,)
-    for name in (
-        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-        "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
-        "bicycle",
-    )
-}  # fmt: skip
+CITYSCAPES19_QUERIES: ClassQueries = {name: (name,) for name in CITYSCAPES19.names}
 
 PANDASET9_QUERIES: ClassQueries = {
     "road": ("road",),
@@ -62,9 +57,11 @@ PANDASET9_QUERIES: ClassQueries = {
 }
 """PandaSet's nine classes in the words of Cityscapes. Sky is left out: no LiDAR point lies on it."""
 
+PANDASET9_FROM_CITYSCAPES = label_map(CITYSCAPES19, PANDASET9, PANDASET9_QUERIES)
+
 CLASS_QUERIES: Mapping[str, ClassQueries] = {
-    "nuscenes16": NUSCENES16_QUERIES,
-    "cityscapes19": CITYSCAPES19_QUERIES,
-    "pandaset9": PANDASET9_QUERIES,
+    NUSCENES16.name: NUSCENES16_QUERIES,
+    CITYSCAPES19.name: CITYSCAPES19_QUERIES,
+    PANDASET9.name: PANDASET9_QUERIES,
 }
-"""``ClassTable.name`` to the queries of its evaluated classes."""
+"""``ClassTable.name`` to the queries of its evaluated classes, in their order."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from lexivox.data.classes import ClassTable
 from lexivox.data.types import IGNORED
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.scores import Scores, require_mergeable
+from lexivox.evaluate.scores import Scores, require_same_protocol
 
 
 class LidarScore:
@@ -48,14 +48,16 @@ class LidarScore:
         Raises:
             ShapeError: they follow different protocols or classes.
         """
-        require_mergeable(self, other)
+        require_same_protocol(
+            f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}"
+        )
         merged = LidarScore(self.classes, dup=self.dup)
         merged.confusion = self.confusion.merge(other.confusion)
         merged.num_samples = self.num_samples + other.num_samples
         return merged
 
     def scores(self) -> Scores:
-        """``miou`` is the published mean, a class without a point counts as 1; ``miou_present`` leaves it out."""
+        """``miou`` is the published mean: no point of a class counts as 1. ``miou_present`` does not."""
         evaluated = self.classes.evaluated
         values = {
             "miou": self.confusion.miou(evaluated, present_only=False),

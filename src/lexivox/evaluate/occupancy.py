@@ -12,7 +12,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.types import FREE, IGNORED, OCCUPIED
 from lexivox.errors import ConfigError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.scores import Scores, require_mergeable
+from lexivox.evaluate.scores import Scores, require_same_protocol
 
 RayProtocol = Literal["exact", "sampled100"]
 """How free space was found along the LiDAR rays; scores under different ones do not compare."""
@@ -68,7 +68,9 @@ class OccupancyScore:
         Raises:
             ShapeError: they follow different protocols or classes.
         """
-        require_mergeable(self, other)
+        require_same_protocol(
+            f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}"
+        )
         merged = OccupancyScore(self.classes, rays=self.rays)
         merged.semantic = self.semantic.merge(other.semantic)
         merged.agnostic = self.agnostic.merge(other.agnostic)

@@ -104,14 +104,15 @@ class ScoreTable:
     def to_rich(self, *, per_class: bool = False) -> list[Table]:
         """The same tables for ``rich.console.Console.print``."""
         from rich.table import Table
+        from rich.text import Text
 
         tables = []
         for heading, header, body in self._tables(per_class):
             table = Table(title=heading, title_justify="left")
             for column, name in enumerate(header):
-                table.add_column(name, justify="right" if column else "left")
+                table.add_column(Text(name), justify="right" if column else "left")
             for line in body:
-                table.add_row(*line)
+                table.add_row(*(Text(cell) for cell in line))  # a name in [brackets] is no markup
             tables.append(table)
         return tables
 

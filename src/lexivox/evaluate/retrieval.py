@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError
-from lexivox.evaluate.scores import Scores, require_mergeable
+from lexivox.evaluate.scores import Scores, require_same_protocol
 
 Similarity = Literal["dot", "cosine"]
 
@@ -63,7 +63,7 @@ class RetrievalScore:
     """
 
     def __init__(self, similarity: Similarity = "dot") -> None:
-        self.similarity = similarity
+        self.similarity: Similarity = similarity
         self.rows: list[Retrieval] = []
 
     @property
@@ -92,7 +92,7 @@ class RetrievalScore:
         Raises:
             ShapeError: they rank by different similarities.
         """
-        require_mergeable(self, other)
+        require_same_protocol(self.protocol, other.protocol)
         merged = RetrievalScore(self.similarity)
         merged.rows = self.rows + other.rows
         return merged

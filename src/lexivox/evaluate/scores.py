@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lexivox.errors import ShapeError
 
@@ -39,18 +38,9 @@ def _without_nan(numbers: Mapping[str, Number]) -> dict[str, Number]:
     return {name: None if x is None or math.isnan(x) else float(x) for name, x in numbers.items()}
 
 
-class Accumulator(Protocol):
-    """Anything that follows a named protocol."""
-
-    @property
-    def protocol(self) -> str: ...
-
-
-def require_mergeable(one: Accumulator, other: Accumulator) -> None:
+def require_same_protocol(one: str, other: str) -> None:
     """Raises:
-    ShapeError: the two follow different protocols or count different classes.
+    ShapeError: two scores to be merged follow different protocols or count different classes.
     """
-    kinds = [(a.protocol, getattr(getattr(a, "classes", None), "name", "")) for a in (one, other)]
-    if kinds[0] != kinds[1]:
-        names = [" ".join(kind).strip() for kind in kinds]
-        raise ShapeError(f"merged scores must follow one protocol; got {names[0]} and {names[1]}.")
+    if one != other:
+        raise ShapeError(f"merged scores must follow one protocol; got {one} and {other}.")
