@@ -1,0 +1,6 @@
+"""A procedural street world with exact truth: the library's demo data and its test bench."""
+
+from lexivox.data.synthetic.concepts import CONCEPT_NAMES, Concept
+from lexivox.data.synthetic.drive import SyntheticDrive
+
+__all__ = ["CONCEPT_NAMES", "Concept", "SyntheticDrive"]

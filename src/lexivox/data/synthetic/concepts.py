@@ -1,0 +1,70 @@
+"""What things are called in the synthetic city: fine concepts, nuScenes raw ids, and the 16 nuScenes classes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Concept(IntEnum):
+    """The fine label space of pixels and points; :data:`CONCEPT_NAMES` holds the words."""
+
+    VOID = 0
+    ROAD = 1
+    LANE_MARKING = 2
+    KERB = 3
+    SIDEWALK = 4
+    GRASS = 5
+    WALL = 6
+    DOOR = 7
+    WINDOW = 8
+    TRUNK = 9
+    CROWN = 10
+    POLE = 11
+    SIGN = 12
+    CONE = 13
+    BARRIER = 14
+    CAR = 15
+    CAR_WINDOW = 16
+    TYRE = 17
+    TRUCK = 18
+    BUS = 19
+    BICYCLE = 20
+    MOTORCYCLE = 21
+    PEDESTRIAN = 22
+    SKY = 23
+
+
+CONCEPT_NAMES: tuple[str, ...] = (
+    "void", "road", "lane marking", "kerb", "sidewalk", "grass", "building wall", "door", "window",
+    "tree trunk", "tree crown", "pole", "traffic sign", "traffic cone", "barrier", "car", "car window", "tyre",
+    "truck", "bus", "bicycle", "motorcycle", "pedestrian", "sky",
+)  # fmt: skip
+"""Readable name of every concept, by id. The windows of lorries and buses count as car windows."""
+
+RAW_FROM_CONCEPT = np.array(
+    [0, 24, 24, 26, 26, 27, 28, 28, 28, 30, 30, 28, 28, 12, 9, 17, 17, 17, 23, 16, 14, 21, 2, 0], dtype=np.uint8
+)
+"""nuScenes lidarseg id of every concept (parts of an actor take the id of the whole instead)."""
+
+CLASS_FROM_RAW = np.array(
+    [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0],
+    dtype=np.uint8,
+)
+"""The 16 classes (0 = noise) of the 32 raw lidarseg ids (spec pop3d 1.7)."""
+
+FREE_LABEL = 17
+"""Class number of a free voxel beside the classes 0..16."""
+
+RAW_NAMES: tuple[str, ...] = (
+    "noise", "animal", "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker",
+    "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.stroller",
+    "human.pedestrian.wheelchair", "movable_object.barrier", "movable_object.debris",
+    "movable_object.pushable_pullable", "movable_object.trafficcone", "static_object.bicycle_rack",
+    "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid", "vehicle.car", "vehicle.construction",
+    "vehicle.emergency.ambulance", "vehicle.emergency.police", "vehicle.motorcycle", "vehicle.trailer",
+    "vehicle.truck", "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain", "static.manmade",
+    "static.other", "static.vegetation", "vehicle.ego",
+)  # fmt: skip
+"""nuScenes names of the raw lidarseg ids."""
