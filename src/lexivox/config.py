@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lexivox.model import OccupancyModel
     from lexivox.supervision.base import Supervision
     from lexivox.teachers.base import ImageTeacher, TextEncoder
+    from lexivox.train.loop import OptimOptions
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
@@ -79,7 +81,8 @@ class PandasetData(Config):
         from lexivox.data.datasets import open_dataset
 
         keyframes = self.train_keyframes if part == "train" else self.val_keyframes
-        return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=labels)
+        kind = "semseg" if labels else None
+        return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=kind)
 
 
 DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]
@@ -177,9 +180,12 @@ class EspnetTeacherConfig(Config):
     weights: str
 
     def build(self) -> tuple[ImageTeacher, TextEncoder]:
-        from lexivox.teachers.espnet import espnet_teacher
+        from lexivox.data.classes import CITYSCAPES19
+        from lexivox.teachers.class_text import ClassTextTeacher
+        from lexivox.teachers.espnet import EspNetSegmenter
+        from lexivox.teachers.text import SentenceEncoder
 
-        teacher = espnet_teacher(Path(self.weights))
+        teacher = ClassTextTeacher(EspNetSegmenter(self.weights), CITYSCAPES19.names, SentenceEncoder())
         return teacher, teacher.text_encoder()
 
 
@@ -282,12 +288,22 @@ class TrainConfig(Config):
     seed: int = 0
     checkpoint_every: PositiveInt = 100
     workers: Annotated[int, Field(ge=0)] = 0
-    points_per_sample: Annotated[int, Field(ge=0)] = 0
+    points_per_sample: Annotated[int, Field(ge=0)] = 8000
     balance_power: Share = 0.5
+
+    def options(self) -> OptimOptions:
+        from lexivox.train.loop import OptimOptions
+
+        return OptimOptions(**{field.name: getattr(self, field.name) for field in fields(OptimOptions)})
 
 
 class ExperimentConfig(Config):
-    """A whole run. ``lexivox show RECIPE`` prints one, every run folder holds one, ``train`` accepts it back."""
+    """A whole run. ``lexivox show RECIPE`` prints one, every run folder holds one, ``train`` accepts it back.
+
+    Attributes:
+        vocabulary: class of the data set's table -> the phrases that ask for it (zero-shot evaluation).
+        queries: free phrase -> the fine classes of the data set that it means (retrieval evaluation).
+    """
 
     name: str
     grid: GridConfig
@@ -298,7 +314,8 @@ class ExperimentConfig(Config):
     supervision: list[SupervisionConfig]
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig
-    queries: list[str] = []
+    vocabulary: dict[str, list[str]]
+    queries: dict[str, list[str]] = {}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)

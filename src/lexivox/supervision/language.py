@@ -10,7 +10,7 @@ from torch import Tensor
 from lexivox.data.types import Batch
 from lexivox.errors import DataError
 from lexivox.model import Scene
-from lexivox.ops.losses import cosine_distillation, mse_distillation
+from lexivox.ops.losses import feature_cosine, feature_mse
 
 LanguageLoss = Literal["cosine", "mse"]
 
@@ -43,5 +43,5 @@ class LanguageDistillation:
         assert language is not None, "prepare() checks it"
         rows = slice(self.max_points or None)
         predicted = scene.read("language", language.xyz[rows], language.batch[rows]).float()
-        distill = cosine_distillation if self.loss == "cosine" else mse_distillation
+        distill = feature_cosine if self.loss == "cosine" else feature_mse
         return {"language": self.weight * distill(predicted, language.feature[rows], language.weight[rows])}

@@ -12,7 +12,7 @@ from torch import Tensor
 from lexivox.data.labels import occupancy_from_lidar, training_occupancy_dense
 from lexivox.data.types import FREE, IGNORED, Batch
 from lexivox.model import Scene
-from lexivox.ops.losses import cross_entropy, lovasz_softmax
+from lexivox.ops.losses import cross_entropy, lovasz_softmax, rows_from_volume
 
 OccupancyTarget = Literal["exact", "sampled100", "dense"]
 
@@ -47,7 +47,7 @@ class LidarOccupancy:
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         assert batch.targets.occupancy is not None, "prepare() fills it"
-        logits = scene.read_dense("occupancy").movedim(1, -1).flatten(0, -2).float()
+        logits = rows_from_volume(scene.read_dense("occupancy")).float()
         target = batch.targets.occupancy.flatten().long()
         observed = target != IGNORED
         terms = {

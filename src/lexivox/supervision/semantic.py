@@ -12,7 +12,7 @@ from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.types import IGNORED, Batch
 from lexivox.errors import DataError
 from lexivox.model import Scene
-from lexivox.ops.losses import cross_entropy, lovasz_softmax
+from lexivox.ops.losses import cross_entropy, lovasz_softmax, rows_from_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class LabelledSemantics:
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         targets = batch.targets
         assert targets.semantic is not None and targets.point_label is not None, "prepare() fills them"
-        volume = scene.read_dense("semantic").movedim(1, -1).flatten(0, -2).float()
+        volume = rows_from_volume(scene.read_dense("semantic")).float()
         voxel_target = targets.semantic.flatten().long()
         inside = batch.grid.contains(batch.lidar.xyz)
         points = scene.read("semantic", batch.lidar.xyz[inside], batch.lidar.batch[inside]).float()

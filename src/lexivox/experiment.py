@@ -1,0 +1,201 @@
+"""The stages of an experiment, each a function of a config and a run folder: targets, train, load, evaluate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from lexivox.config import ExperimentConfig, LanguageConfig, build_model, load_config
+from lexivox.data.cache import FeatureCache
+from lexivox.data.types import SampleDataset
+from lexivox.errors import ConfigError, DataError
+from lexivox.evaluate.report import ScoreTable
+from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
+from lexivox.files import write_atomically
+from lexivox.model import OccupancyModel
+from lexivox.supervision.prepared import PreparedSamples
+from lexivox.teachers.base import ImageTeacher, TextEncoder, check_same_space
+from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
+from lexivox.teachers.vocabulary import Vocabulary, embed, vocabulary
+from lexivox.train.checkpoint import fill_model, load_weights, save_weights
+from lexivox.train.data import TrainingSteps
+from lexivox.train.loop import WEIGHTS_FILE, OnStep, Trainer
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with the name of the work, how much of it is done, and how much there is."""
+
+CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, SCORES_FILE = "config.yaml", "text.json", "text.safetensors", "scores.json"
+CACHE_DIR = "cache"
+
+
+def _quiet(work: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass
+class Experiment:
+    """A config bound to a run folder. Parts are opened when they are first needed, and once."""
+
+    config: ExperimentConfig
+    run_dir: Path
+    cache_dir: Path | None = None
+
+    @cached_property
+    def _teacher_pair(self) -> tuple[ImageTeacher, TextEncoder]:
+        teacher, text_encoder = self.config.teacher.build()
+        check_same_space(teacher, text_encoder)
+        return teacher, text_encoder
+
+    @property
+    def teacher(self) -> ImageTeacher:
+        return self._teacher_pair[0]
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        return self._teacher_pair[1]
+
+    @property
+    def uses_teacher(self) -> bool:
+        return any(isinstance(s, LanguageConfig) for s in self.config.supervision)
+
+    @property
+    def is_supervised(self) -> bool:
+        return self.config.heads.semantic is not None
+
+    @cached_property
+    def train_samples(self) -> PreparedSamples:
+        """Training keyframes with their targets. Labels are opened only for a supervised run."""
+        dataset = self.config.data.open("train", labels=self.is_supervised)
+        cache = FeatureCache(self.cache_dir or self.run_dir / CACHE_DIR)
+        teacher = self.teacher if self.uses_teacher else None
+        return PreparedSamples(dataset, self.config.encoder.image.image_hw, teacher, cache)
+
+    @cached_property
+    def val_dataset(self) -> SampleDataset:
+        return self.config.data.open("val", labels=True)
+
+    # ------------------------------------------------------------------------------------------------ stages
+
+    def make_targets(self, on_progress: OnProgress = _quiet) -> int:
+        """Fill the cache with the teacher's features of the training keyframes; returns their number."""
+        samples = self.train_samples
+        samples.prepare(
+            self.config.train.balance_power, lambda done, total: on_progress("making targets", done, total)
+        )
+        return len(samples)
+
+    def train(self, on_step: OnStep = lambda step, steps, terms: None) -> OccupancyModel:
+        """Train, or go on where an interrupted run stopped, and write everything that ``load`` needs.
+
+        Raises:
+            ConfigError: the folder holds a run of another config.
+        """
+        self._claim_folder()
+        config = self.config
+        samples = self.train_samples
+        steps = TrainingSteps(
+            samples,
+            config.grid.build(),
+            [supervision.build() for supervision in config.supervision],
+            config.augment.build(),
+            config.train.batch_size,
+            config.train.points_per_sample,
+            config.train.seed,
+            config.train.steps,
+        )
+        text_encoder = self.text_encoder if config.heads.language else None
+        model = build_model(config, self.teacher.dim if text_encoder else 0, text_encoder)
+        trainer = Trainer(model, steps, config.train.options(), self.run_dir)
+        trainer.run(on_step)
+        model.load_state_dict(trainer.final_weights())
+        return model.eval()
+
+    def _claim_folder(self) -> None:
+        """Write config and words first, so that a folder explains itself even after a kill."""
+        path = self.run_dir / CONFIG_FILE
+        if path.exists() and load_config(path) != self.config:
+            raise ConfigError(
+                f"a run folder must keep one config; got another one than it holds. Choose a new folder: {path}."
+            )
+        write_atomically(path, lambda file: file.write(self.config.to_yaml().encode()))
+        if self.config.heads.language:
+            spec, tensors = text_encoder_spec(self.text_encoder)
+            write_atomically(self.run_dir / TEXT_FILE, lambda file: file.write(json.dumps(spec).encode()))
+            save_weights(self.run_dir / TEXT_TENSORS, tensors)
+
+    def class_vocabulary(self) -> Vocabulary:
+        return embed(vocabulary(self.config.vocabulary), self.text_encoder)
+
+    def evaluate(
+        self, model: OccupancyModel, *, baselines: bool = False, on_progress: OnProgress = _quiet
+    ) -> ScoreTable:
+        """Score the model on the held-out keyframes beside its teacher.
+
+        Args:
+            baselines: add the model on black images and the average of the training keyframes.
+        """
+        dataset = self.val_dataset
+        table = dataset.classes
+        words = None if self.is_supervised else self.class_vocabulary()
+        name = "supervised" if self.is_supervised else "student"
+        methods: dict[str, Method] = {name: ModelMethod(model, table, words)}  # type: ignore[arg-type]
+        if words is not None and self.uses_teacher:
+            methods["teacher"] = TeacherMethod(self.teacher, table, words)  # type: ignore[arg-type]
+        if baselines:
+            methods["blank images"] = ModelMethod(model, table, words, blank=True)  # type: ignore[arg-type]
+            train = self.config.data.open("train", labels=False)
+            methods["training average"] = average_map(train, model.grid, table)  # type: ignore[arg-type]
+        scores = evaluate(
+            methods,
+            dataset,
+            model.grid,
+            table,  # type: ignore[arg-type]
+            queries=self.query_set(dataset),
+            text_encoder=None if self.is_supervised else self.text_encoder,
+            on_progress=lambda done, total: on_progress("evaluating", done, total),
+        )
+        write_atomically(self.run_dir / SCORES_FILE, lambda file: file.write(scores.to_json().encode()))
+        return scores
+
+    def query_set(self, dataset: SampleDataset) -> QuerySet | None:
+        """The config's free queries over the finest labels that the data set has."""
+        if not self.config.queries:
+            return None
+        return QuerySet(self.config.queries, *dataset.query_labels())  # type: ignore[attr-defined]
+
+
+def open_run(run_dir: str | Path, cache_dir: Path | None = None) -> Experiment:
+    """The experiment that a run folder holds.
+
+    Raises:
+        DataError: no run there.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise DataError(f"a run folder must hold {CONFIG_FILE}; got none. Train first, or check {run_dir}.")
+    return Experiment(load_config(run_dir / CONFIG_FILE), run_dir, cache_dir)
+
+
+def load(run: str | Path) -> OccupancyModel:
+    """The trained model of a run folder (or of the checkpoint file inside it), ready to predict.
+
+    Raises:
+        DataError: no run there.
+        WeightsError: the weights are missing, damaged, or of another recipe.
+    """
+    run_dir = Path(run).parent if Path(run).is_file() else Path(run)
+    config = open_run(run_dir).config
+    text_encoder = None
+    if (run_dir / TEXT_FILE).exists():
+        spec = json.loads((run_dir / TEXT_FILE).read_text())
+        text_encoder = text_encoder_from_spec(spec, load_weights(run_dir / TEXT_TENSORS))
+    weights = load_weights(run_dir / WEIGHTS_FILE)
+    model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder)
+    fill_model(model, weights, config.name)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval()
