@@ -94,7 +94,10 @@ def _traffic(cast: Cast, street: Street, ego_y: float, ego_speed: float, duratio
             speed = ego_speed if is_ego_lane else rng.uniform(4.0, 11.0)
             heading = 0.0 if direction < 0 else np.pi
             travel = speed * duration_s * (1.0 if direction < 0 else -1.0)
-            low, high = min(-60.0, -60.0 - travel), max(70.0 + ego_speed * duration_s, 70.0 + ego_speed * duration_s - travel)
+            low, high = (
+                min(-60.0, -60.0 - travel),
+                max(70.0 + ego_speed * duration_s, 70.0 + ego_speed * duration_s - travel),
+            )
             x = low + rng.uniform(0, 15)
             while x < high:
                 raw = _vehicle(rng)
@@ -114,7 +117,9 @@ def _parking(cast: Cast, street: Street, start: float, end: float, side: float) 
         raw = RAW_CAR if rng.random() < 0.9 else RAW_TRUCK
         room = 10.0 if raw == RAW_TRUCK else 5.2
         if not blocked and rng.random() < fill and x + room < end - 5.0:
-            yaw = (0.0 if side < 0 else np.pi) + rng.normal(0, 0.015) + (np.pi if rng.random() < 0.08 else 0.0)
+            yaw = (
+                (0.0 if side < 0 else np.pi) + rng.normal(0, 0.015) + (np.pi if rng.random() < 0.08 else 0.0)
+            )
             cast.add(raw, (x + room / 2, y + rng.uniform(-0.05, 0.05), 0.0), yaw)
         x += room + rng.uniform(0.4, 2.0)
 

@@ -44,7 +44,8 @@ CONCEPT_NAMES: tuple[str, ...] = (
 """Readable name of every concept, by id. The windows of lorries and buses count as car windows."""
 
 RAW_FROM_CONCEPT = np.array(
-    [0, 24, 24, 26, 26, 27, 28, 28, 28, 30, 30, 28, 28, 12, 9, 17, 17, 17, 23, 16, 14, 21, 2, 0], dtype=np.uint8
+    [0, 24, 24, 26, 26, 27, 28, 28, 28, 30, 30, 28, 28, 12, 9, 17, 17, 17, 23, 16, 14, 21, 2, 0],
+    dtype=np.uint8,
 )
 """nuScenes lidarseg id of every concept (parts of an actor take the id of the whole instead)."""
 

@@ -132,7 +132,9 @@ class SyntheticDrive:
 
     def token(self, kind: str, index: int = 0) -> str:
         """A 32-digit hexadecimal name, the same in every run."""
-        return md5(f"lexivox/{self.seed}/{self.name}/{kind}/{index}".encode(), usedforsecurity=False).hexdigest()
+        return md5(
+            f"lexivox/{self.seed}/{self.name}/{kind}/{index}".encode(), usedforsecurity=False
+        ).hexdigest()
 
     def world_from_ego(self, index: int) -> RigidTransform:
         """The ego drives at a steady speed and weaves gently in its lane."""
@@ -147,7 +149,9 @@ class SyntheticDrive:
 
     @property
     def ego_from_lidar(self) -> RigidTransform:
-        return RigidTransform(torch.from_numpy(self.rig.lidar_rotation), torch.from_numpy(self.rig.lidar_position))
+        return RigidTransform(
+            torch.from_numpy(self.rig.lidar_rotation), torch.from_numpy(self.rig.lidar_position)
+        )
 
     def ego_from_cam(self, camera: CameraRig) -> RigidTransform:
         return RigidTransform(torch.from_numpy(camera.rotation), torch.from_numpy(camera.position))
@@ -173,7 +177,10 @@ class SyntheticDrive:
         rays = np.empty((3, *shape), np.float32)
         origins = np.empty((len(self.rig.cameras), 3))
         for v, camera in enumerate(self.rig.cameras):
-            rotation, origins[v] = scene.rotation @ camera.rotation, scene.rotation @ camera.position + scene.position
+            rotation, origins[v] = (
+                scene.rotation @ camera.rotation,
+                scene.rotation @ camera.position + scene.position,
+            )
             hits = cast_camera(
                 scene.shapes, scene.corners, rotation, origins[v], camera.image_from_cam, self.rig.image_hw
             )
@@ -219,7 +226,12 @@ class SyntheticDrive:
         keep, intensity = _returns(surface, rotation @ direction, range_m, rng)
         xyz = (direction * (range_m + RANGE_NOISE_M * rng.standard_normal(range_m.size))).T.astype(np.float32)
         return Sweep(
-            xyz[keep], intensity[keep], ring[keep], surface.concept[keep], surface.raw[keep], surface.track[keep]
+            xyz[keep],
+            intensity[keep],
+            ring[keep],
+            surface.concept[keep],
+            surface.raw[keep],
+            surface.track[keep],
         )
 
     def voxel_labels(self, index: int, grid: VoxelGrid, scene: Scene | None = None) -> VoxelLabels:
@@ -278,11 +290,18 @@ class SyntheticDrive:
         )
 
 
-def _returns(surface: Surface, direction: Array, range_m: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _returns(
+    surface: Surface, direction: Array, range_m: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """Which beams come back (glass and grazing hits often do not), and how bright."""
     facing = np.abs((surface.normal * direction).sum(axis=0))
     glass = np.isin(surface.concept, (Concept.WINDOW, Concept.CAR_WINDOW))
-    lost = DROP_SHARE + 0.35 * glass + 0.25 * np.clip(1 - facing / 0.05, 0, 1) + 0.2 * (range_m / MAX_RANGE_M) ** 3
+    lost = (
+        DROP_SHARE
+        + 0.35 * glass
+        + 0.25 * np.clip(1 - facing / 0.05, 0, 1)
+        + 0.2 * (range_m / MAX_RANGE_M) ** 3
+    )
     keep = rng.random(range_m.size) >= lost
     shine = surface.colour.mean(axis=1) * (0.35 + 0.65 * facing)
     shine = np.where(surface.concept == Concept.SIGN, 1.0, shine * 0.45)
@@ -308,5 +327,6 @@ def _lidar_sweep(sweep: Sweep) -> LidarSweep:
 
 def _point_labels(sweep: Sweep) -> PointLabels:
     return PointLabels(
-        label=torch.from_numpy(CLASS_FROM_RAW[sweep.raw].astype(np.int64)), instance=torch.from_numpy(sweep.track)
+        label=torch.from_numpy(CLASS_FROM_RAW[sweep.raw].astype(np.int64)),
+        instance=torch.from_numpy(sweep.track),
     )

@@ -80,14 +80,19 @@ def make_light(rng: Rng) -> Light:
     warmth = rng.uniform(0.0, 1.0) * (1.2 - np.sin(height))
     if overcast:
         grey = rng.uniform(0.62, 0.85)
-        sun, ambient = np.full(3, rng.uniform(0.1, 0.25)), np.array([0.86, 0.88, 0.92]) * rng.uniform(0.75, 0.95)
+        sun, ambient = (
+            np.full(3, rng.uniform(0.1, 0.25)),
+            np.array([0.86, 0.88, 0.92]) * rng.uniform(0.75, 0.95),
+        )
         horizon, zenith = np.full(3, grey), np.array([0.95, 0.97, 1.0]) * grey * rng.uniform(0.8, 1.0)
     else:
         sun = np.array([1.0, 0.96 - 0.14 * warmth, 0.88 - 0.32 * warmth]) * rng.uniform(0.6, 0.85)
         ambient = np.array([0.86, 0.92, 1.0]) * rng.uniform(0.42, 0.58)
         horizon = np.array([0.78 + 0.15 * warmth, 0.82, 0.9 - 0.2 * warmth])
         zenith = np.array([0.25, 0.45, 0.80]) * rng.uniform(0.8, 1.15)
-    return Light(to_sun, sun, ambient, horizon, zenith, rng.uniform(150, 500), 0.5 if overcast else rng.uniform(0, 0.5))
+    return Light(
+        to_sun, sun, ambient, horizon, zenith, rng.uniform(150, 500), 0.5 if overcast else rng.uniform(0, 0.5)
+    )
 
 
 def make_street(rng: Rng, length_m: float) -> Street:
@@ -171,7 +176,14 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
     wall = objects.hsv(hue, rng.uniform(0.05, 0.55), rng.uniform(0.42, 0.92))
     door = objects.hsv(rng.random(), rng.uniform(0.5, 0.95), rng.uniform(0.25, 0.75))
     style = float(rng.integers(3))  # bricks, plaster, slabs
-    params = (storey, rng.uniform(2.2, 3.6), rng.uniform(0.9, 1.5), rng.uniform(1.1, 1.7), rng.uniform(0, 97), style)
+    params = (
+        storey,
+        rng.uniform(2.2, 3.6),
+        rng.uniform(0.9, 1.5),
+        rng.uniform(1.1, 1.7),
+        rng.uniform(0, 97),
+        style,
+    )
     walls = objects.box(
         Concept.WALL, wall, (0, 0, height / 2), (*size, height), Material.FACADE, accent=door, params=params
     )
@@ -221,8 +233,12 @@ def _garden(rng: Rng, street: Street, start: float, end: float, side: float) -> 
         x = rng.uniform(start + 9, end - 9) if end - start > 20 else (start + end) / 2
         if street.setback_m > 2.5 and rng.random() < 0.5:
             y = inner + rng.uniform(1.0, street.setback_m - 1.0)
-            parts.append(place(stack(objects.bush(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0))
+            parts.append(
+                place(stack(objects.bush(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0)
+            )
         else:
             y = behind + rng.uniform(0.0, 3.0)
-            parts.append(place(stack(objects.tree(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0))
+            parts.append(
+                place(stack(objects.tree(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0)
+            )
     return parts

@@ -62,7 +62,14 @@ def ball(
 
 def wheel(x: float, y: float, radius: float, width: float, concept: Concept = Concept.TYRE) -> Shape:
     return Shape(
-        ROUND, (x, y, radius), (radius, radius, width / 2), Material.TYRE, concept, BLACK, STEEL, rotation=_ON_SIDE
+        ROUND,
+        (x, y, radius),
+        (radius, radius, width / 2),
+        Material.TYRE,
+        concept,
+        BLACK,
+        STEEL,
+        rotation=_ON_SIDE,
     )
 
 
@@ -124,7 +131,9 @@ def bus(rng: Rng) -> tuple[list[Shape], Xyz]:
     return parts, (length, width, height)
 
 
-def _two_wheeler(rng: Rng, concept: Concept, length: float, radius: float, thick: float, rider: bool) -> list[Shape]:
+def _two_wheeler(
+    rng: Rng, concept: Concept, length: float, radius: float, thick: float, rider: bool
+) -> list[Shape]:
     paint = hsv(rng.random(), rng.uniform(0.7, 1.0), rng.uniform(0.5, 0.95))
     reach = length / 2 - radius
     parts = [wheel(x, 0.0, radius, thick, concept) for x in (-reach, reach)]
@@ -160,16 +169,15 @@ def _person(rng: Rng, height: float, base: float = 0.0, lean: float = 0.0) -> li
     hair = hsv(0.08, rng.uniform(0.2, 0.7), rng.uniform(0.05, 0.45))
     leg, torso = 0.47 * height, 0.36 * height
     stride, who = rng.uniform(0.03, 0.16), Concept.PEDESTRIAN
-    parts = [
-        post(who, trousers, (s * stride, s * 0.09, base), 0.085, leg) for s in (-1, 1)
-    ]
+    parts = [post(who, trousers, (s * stride, s * 0.09, base), 0.085, leg) for s in (-1, 1)]
     parts += [
         ball(who, shirt, (lean, 0, base + leg + torso * 0.45), (0.16, 0.24, torso * 0.62)),
         ball(who, skin, (lean * 1.3, 0, base + height - 0.115), (0.11, 0.10, 0.125)),
         ball(who, hair, (lean * 1.3 - 0.03, 0, base + height - 0.07), (0.105, 0.105, 0.09)),
     ]
     parts += [
-        post(who, shirt, (lean - s * stride * 0.8, s * 0.27, base + leg - 0.08), 0.055, torso * 0.95) for s in (-1, 1)
+        post(who, shirt, (lean - s * stride * 0.8, s * 0.27, base + leg - 0.08), 0.055, torso * 0.95)
+        for s in (-1, 1)
     ]
     return parts
 
@@ -195,7 +203,8 @@ def barrier(rng: Rng) -> tuple[list[Shape], Xyz]:
     length, dark = rng.uniform(1.6, 2.2), hsv(rng.choice([0.0, 0.05]), 0.9, 0.85)
     white = (0.93, 0.93, 0.9)
     parts = [
-        box(Concept.BARRIER, dark, (0, 0, z), (0.10, length, 0.26), Material.STRIPES, accent=white) for z in (0.5, 0.87)
+        box(Concept.BARRIER, dark, (0, 0, z), (0.10, length, 0.26), Material.STRIPES, accent=white)
+        for z in (0.5, 0.87)
     ]
     parts += [box(Concept.BARRIER, STEEL, (0, s * length * 0.4, 0.5), (0.08, 0.08, 1.0)) for s in (-1, 1)]
     parts += [box(Concept.BARRIER, BLACK, (0, s * length * 0.4, 0.05), (0.5, 0.16, 0.1)) for s in (-1, 1)]
@@ -213,12 +222,26 @@ def tree(rng: Rng, hue: float) -> list[Shape]:
     green = hsv(hue + rng.uniform(-0.03, 0.03), rng.uniform(0.5, 0.75), rng.uniform(0.3, 0.5))
     if rng.random() < 0.25:
         parts.append(
-            post(Concept.CROWN, green, (0, 0, bole * 0.7), height * 0.24, height * 0.8, Material.LEAVES, taper=0.95)
+            post(
+                Concept.CROWN,
+                green,
+                (0, 0, bole * 0.7),
+                height * 0.24,
+                height * 0.8,
+                Material.LEAVES,
+                taper=0.95,
+            )
         )
         return parts
     spread = height * rng.uniform(0.2, 0.3)
     parts.append(
-        ball(Concept.CROWN, green, (0, 0, (bole + height) / 2), (spread, spread, (height - bole) / 2), Material.LEAVES)
+        ball(
+            Concept.CROWN,
+            green,
+            (0, 0, (bole + height) / 2),
+            (spread, spread, (height - bole) / 2),
+            Material.LEAVES,
+        )
     )
     for _ in range(3):
         x, y = rng.uniform(-0.55, 0.55, 2) * spread
@@ -257,6 +280,11 @@ def sign(rng: Rng) -> list[Shape]:
         )  # fmt: skip
     else:
         face = box(
-            Concept.SIGN, colour, (-0.05, 0, height - 0.1), (0.05, 0.75, 0.75), Material.SIGN, accent=(0.95, 0.95, 0.95)
+            Concept.SIGN,
+            colour,
+            (-0.05, 0, height - 0.1),
+            (0.05, 0.75, 0.75),
+            Material.SIGN,
+            accent=(0.95, 0.95, 0.95),
         )
     return [*parts, face]

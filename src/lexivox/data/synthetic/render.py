@@ -13,7 +13,9 @@ from lexivox.data.synthetic.shapes import PLANE, Array, Shapes, intersect
 
 NEAR_M = 0.05
 NOTHING = -1
-_EDGES = np.array([(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)])
+_EDGES = np.array(
+    [(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,12 @@ def pixel_rays(image_from_cam: Array, image_hw: tuple[int, int]) -> Array:
 
 
 def cast_camera(
-    shapes: Shapes, corners: Array, rotation: Array, origin: Array, image_from_cam: Array, image_hw: tuple[int, int]
+    shapes: Shapes,
+    corners: Array,
+    rotation: Array,
+    origin: Array,
+    image_from_cam: Array,
+    image_hw: tuple[int, int],
 ) -> Hits:
     """Depth along the optical axis and shape of every pixel; ``rotation`` and ``origin`` are world from cam."""
     height, width = image_hw
@@ -59,7 +66,12 @@ def _keep_nearest(depth: Array, hit_row: Array, window: tuple, t: Array, row: in
 
 
 def _image_windows(
-    shapes: Shapes, corners: Array, rotation: Array, origin: Array, image_from_cam: Array, image_hw: tuple[int, int]
+    shapes: Shapes,
+    corners: Array,
+    rotation: Array,
+    origin: Array,
+    image_from_cam: Array,
+    image_hw: tuple[int, int],
 ) -> Array:
     """Pixel bounds ``(N, 4)`` top, bottom, left, right (half-open) of the boxes, clipped at the near plane."""
     cam = (corners - origin) @ rotation

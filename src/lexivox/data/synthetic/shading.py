@@ -85,9 +85,7 @@ def _local_hits(shapes: Shapes, i: int, world: Array) -> tuple[Array, Array]:
     return local, normal / np.linalg.norm(normal, axis=0)
 
 
-def lit_colour(
-    surface: Surface, light: Light, shadow: ShadowMap, world: Array, range_m: Array
-) -> Array:
+def lit_colour(surface: Surface, light: Light, shadow: ShadowMap, world: Array, range_m: Array) -> Array:
     """Colours ``(n, 3)`` under sun and sky, darker near the ground, pale in the distance."""
     normal = surface.normal
     facing = np.clip(light.to_sun.astype(np.float32) @ normal, 0.0, 1.0)
@@ -95,7 +93,9 @@ def lit_colour(
     openness = 0.72 + 0.28 * normal[2]
     on_wall = np.abs(normal[2]) < 0.7
     openness = openness * np.where(on_wall, np.clip(0.6 + 0.5 * world[2], 0.0, 1.0), 1.0)
-    light_in = facing[:, None] * light.sun.astype(np.float32) + openness[:, None] * light.ambient.astype(np.float32)
+    light_in = facing[:, None] * light.sun.astype(np.float32) + openness[:, None] * light.ambient.astype(
+        np.float32
+    )
     colour = surface.colour * light_in
     glossy = surface.concept == Concept.WINDOW
     glossy |= surface.concept == Concept.CAR_WINDOW
@@ -124,8 +124,12 @@ def develop(image: Array, is_edge: Array, exposure: float, rng: np.random.Genera
         + image[:, :-2, 1:-1] + image[:, 2:, 1:-1] + image[:, 1:-1, :-2] + image[:, 1:-1, 2:]
     ) / 8  # fmt: skip
     image = np.where(is_edge[..., None], soft, image) * exposure
-    image = image * (1.0 + 0.18 * image) / (1.0 + 0.32 * image * image)  # lifts the middle, holds the highlights
-    grain = rng.standard_normal(image.shape, dtype=np.float32) * (0.008 + 0.010 * np.sqrt(np.clip(image, 0, 1)))
+    image = (
+        image * (1.0 + 0.18 * image) / (1.0 + 0.32 * image * image)
+    )  # lifts the middle, holds the highlights
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * (
+        0.008 + 0.010 * np.sqrt(np.clip(image, 0, 1))
+    )
     return (np.clip(image + grain, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

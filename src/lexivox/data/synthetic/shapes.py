@@ -108,7 +108,9 @@ def yaw_matrix(yaw_rad: float) -> Array:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def place(shapes: Shapes, xyz: Sequence[float], yaw_rad: float, velocity: Sequence[float] = (0.0, 0.0)) -> Shapes:
+def place(
+    shapes: Shapes, xyz: Sequence[float], yaw_rad: float, velocity: Sequence[float] = (0.0, 0.0)
+) -> Shapes:
     """Turn an object about its own z axis and set it down at ``xyz``."""
     turn = yaw_matrix(yaw_rad)
     values = {f.name: getattr(shapes, f.name) for f in fields(Shapes)}
@@ -140,7 +142,9 @@ def intersect(shapes: Shapes, row: int, origin: Array, directions: Array) -> Arr
         if kind == ROUND:
             return _hit_round(o, d, float(shapes.taper[row, 0]))
         taper_x, taper_y = shapes.taper[row]
-        return _hit_box(o, d) if taper_x == taper_y == 0 else _hit_tapered(o, d, float(taper_x), float(taper_y))
+        return (
+            _hit_box(o, d) if taper_x == taper_y == 0 else _hit_tapered(o, d, float(taper_x), float(taper_y))
+        )
 
 
 def _between(near: Array, far: Array) -> Array:
