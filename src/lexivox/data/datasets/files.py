@@ -69,7 +69,7 @@ def finite_rows(xyz: np.ndarray, who: str) -> Bool[np.ndarray, " P"]:
     Raises:
         DataError: no point is left.
     """
-    is_finite = np.isfinite(xyz).all(axis=1)
+    is_finite = np.asarray(np.isfinite(xyz).all(axis=1))
     dropped = len(xyz) - int(is_finite.sum())
     if dropped == len(xyz):
         raise DataError(

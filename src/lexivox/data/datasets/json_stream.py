@@ -35,7 +35,9 @@ def stream_table(path: Path) -> Iterator[dict[str, Any]]:
 
 def _records(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
-    buffer = file.read(CHUNK_CHARACTERS).lstrip()
+    buffer = ""
+    while not buffer and (chunk := file.read(CHUNK_CHARACTERS)):
+        buffer = chunk.lstrip()
     if not buffer.startswith("["):
         raise _damaged(path, f"a start of {buffer[:12]!r}")
     position = 1

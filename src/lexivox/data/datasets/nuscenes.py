@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW, ClassTable
 from lexivox.data.datasets.files import finite_rows, read_image, read_records
+from lexivox.data.datasets.nuscenes_extras import NuscenesExtras
 from lexivox.data.datasets.nuscenes_labels import boxes_in_ego, label_files, read_point_labels
 from lexivox.data.datasets.nuscenes_splits import scenes_of_split
 from lexivox.data.datasets.nuscenes_tables import CHANNELS, LIDAR, find_version, open_tables
@@ -33,10 +33,11 @@ class NuscenesDataset:
         split: see :func:`~lexivox.data.datasets.nuscenes_splits.scenes_of_split`.
         version: folder of the tables; found by itself when there is only one.
         cameras: which to read, in this order; by default those of the standard six that the release knows.
-        labels: read the class (and for ``"panoptic"`` the instance) of every point.
+        labels: ``"lidarseg"`` reads the class of every point, ``"panoptic"`` its instance too.
         boxes: read the labelled cuboids.
-        num_sweeps: so many earlier sweeps are moved into the keyframe and appended to its cloud, fewer at the start
-            of a drive. Their points carry label 0, and their rays do not start at the keyframe's sensor.
+        num_sweeps: so many earlier sweeps are moved into the keyframe and appended to its cloud, fewer at the
+            start of a drive. Their points carry label 0; their rays do not start at the keyframe's sensor.
+        voxel_labels: read the class and motion of every voxel, which only synthetic data has.
 
     Raises:
         DataError: tables or labels that were asked for are missing, or the split is unknown.
@@ -53,11 +54,12 @@ class NuscenesDataset:
         *,
         version: str | None = None,
         cameras: Sequence[str] | None = None,
-        labels: Literal["lidarseg", "panoptic"] | None = None,
+        labels: str | None = None,
         boxes: bool = False,
         num_sweeps: int = 0,
+        voxel_labels: bool = False,
     ) -> None:
-        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps)
+        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels)
         self.root = Path(root)
         if labels not in (None, "lidarseg", "panoptic"):
             raise ConfigError(f"labels of nuscenes must be 'lidarseg', 'panoptic' or None; got {labels!r}.")
@@ -69,9 +71,13 @@ class NuscenesDataset:
         self._tables = open_tables(self.tables_folder)
         self.cameras = self._choose_cameras(cameras)
         self._label_kind, self._with_boxes, self._num_sweeps = labels, boxes, num_sweeps
-        self._label_files = (
-            label_files(self.tables_folder, labels, self._tables.lidar_token) if labels else {}
-        )
+        self._label_files = label_files(self.tables_folder, labels, self._tables) if labels else {}
+        self._extras = NuscenesExtras(self.root, self.version)
+        self._with_voxels = voxel_labels
+        if voxel_labels and not self._extras.has_voxels:
+            raise DataError(
+                f"voxel labels must be beside the data set when asked for; got none in {self._extras.folder}"
+            )
         if boxes and not (self.tables_folder / "sample_annotation.json").exists():
             raise DataError(f"boxes must be in the tables when asked for; got none in {self.tables_folder}")
         scene_names = [name.decode() for name in self._tables.scene_name]
@@ -108,7 +114,7 @@ class NuscenesDataset:
         lidar, point_labels = self._cloud(row, lidar_row, token)
         return Sample(
             token=token,
-            drive=tables.scene_name[tables.sample_scene[row]].decode(),
+            drive=self.drives[index],
             timestamp_ns=int(tables.file_time[lidar_row]) * MICROSECOND_NS,
             views=tuple(self._view(row, camera, token, ego_from_global) for camera in self.cameras),
             lidar=lidar,
@@ -116,6 +122,7 @@ class NuscenesDataset:
             global_from_ego=global_from_ego,
             point_labels=point_labels,
             boxes=self._boxes(row, global_from_ego) if self._with_boxes else None,
+            voxel_labels=self._extras.of_voxels(self._lidar_token(row), token) if self._with_voxels else None,
         )
 
     def raw_labels(self, index: int) -> Int64[Tensor, " P"]:
@@ -126,14 +133,34 @@ class NuscenesDataset:
         raw, _ = read_point_labels(self._label_path(row, token), self._label_kind, token)
         return torch.from_numpy(raw)
 
+    def fine_labels(self, index: int) -> Int64[Tensor, " P"]:
+        """Concept of every point of the file, as synthetic data has it; ``fine_names`` tells their names."""
+        row, token = self._row(index)
+        return self._extras.of_points(self._lidar_token(row), token)
+
+    def fine_pixels(self, index: int, camera: str) -> Int64[Tensor, "H W"]:
+        """Concept of every pixel of a camera, where the synthetic data was written with them."""
+        row, token = self._row(index)
+        file_token = self._tables.file_token[self._file(row, camera, token)].decode()
+        return self._extras.of_pixels(file_token, f"{camera} of sample {token}")
+
+    @property
+    def fine_names(self) -> tuple[str, ...]:
+        return self._extras.names()
+
+    def _lidar_token(self, row: int) -> str:
+        return self._tables.file_token[self._tables.keyframe[row, 0]].decode()
+
     def _row(self, index: int) -> tuple[int, str]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index of a sample must be below {len(self)}; got {index}.")
         return int(self._rows[index]), self.tokens[index]
 
     def _choose_cameras(self, cameras: Sequence[str] | None) -> tuple[str, ...]:
-        has_images = (self._tables.keyframe >= 0).any(axis=0)
-        known = [name for name, has in zip(CHANNELS, has_images, strict=True) if has and name != LIDAR]
+        has_images = np.any(self._tables.keyframe >= 0, axis=0)
+        known = [
+            name for name, has in zip(CHANNELS, has_images.tolist(), strict=True) if has and name != LIDAR
+        ]
         if cameras is None:
             if not known:
                 raise DataError(
@@ -193,11 +220,11 @@ class NuscenesDataset:
         return sweep, None if labels is None else _point_labels(*labels, sweep.num_points)
 
     def _label_path(self, row: int, token: str) -> Path:
-        name = self._label_files.get(self._tables.lidar_token[row])
+        name = self._label_files.get(self._lidar_token(row).encode())
         if name is None:
             raise DataError(
-                f"sample {token} must have {self._label_kind} labels when asked for; got none in the table of "
-                f"{self.tables_folder}"
+                f"sample {token} must have {self._label_kind} labels when asked for; got none in the table. "
+                f"Open with labels=None or complete {self.tables_folder}"
             )
         return self.root / name
 
@@ -229,10 +256,11 @@ class NuscenesDataset:
 _CLASS_OF_CATEGORY = dict(zip(NUSCENES_RAW.names, NUSCENES16_FROM_RAW.table, strict=True))
 
 
-def _reopen(root, split, version, cameras, labels, boxes, num_sweeps) -> NuscenesDataset:
+def _reopen(root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels) -> NuscenesDataset:
     return NuscenesDataset(
-        root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps
-    )
+        root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps,
+        voxel_labels=voxel_labels,
+    )  # fmt: skip
 
 
 def _pose(row: np.ndarray) -> RigidTransform:

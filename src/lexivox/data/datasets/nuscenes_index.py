@@ -14,7 +14,7 @@ from lexivox.errors import DataError
 
 FLUSH_ROWS = 50_000
 MAX_VELOCITY_GAP_S = 1.5
-"""Between neighbours of a track further apart than this (twice this with two neighbours) no velocity is told."""
+"""Neighbours of a track further apart than this tell no velocity (twice this between two neighbours)."""
 
 
 class _Columns:
@@ -56,7 +56,7 @@ class _Table:
                 yield tuple([record[column] for column in columns])
             except KeyError as error:
                 raise DataError(
-                    f"table {self.name} must have the column {error.args[0]}; got {', '.join(sorted(record))}. "
+                    f"table {self.name} must have the column {error.args[0]}; got {', '.join(record)}. "
                     f"Complete the tables: {self._path}"
                 ) from None
 
@@ -70,8 +70,8 @@ def _find(known: Mapping[str, int], token: str, table: str, wanted: str) -> int:
         return known[token]
     except KeyError:
         raise DataError(
-            f"records of table {table} must name an existing {wanted}; got token {token!r}. Tables of one release "
-            "belong together."
+            f"records of table {table} must name an existing {wanted}; got token {token!r}. "
+            "Take all tables from one release."
         ) from None
 
 
@@ -87,14 +87,14 @@ def build_tables(folder: Path) -> NuscenesTables:
     channel, calibrations, channel_of_calibration, calibration_of = _calibrations(folder)
     files, pose_of = _files(folder, sample_of, calibration_of, channel_of_calibration)
     pose = _poses(folder, pose_of)
-    keyframes = _keyframes(files, len(sample_of))
-    sweeps = _sweeps(files, samples["sample_scene"], keyframes["keyframe"][:, 0])
-    columns = {
-        name: files[name] for name in ("file_name", "file_time", "file_hw", "file_pose", "file_calibration")
-    }
+    keyframe = _keyframes(files, len(sample_of))
+    sweeps = _sweeps(files, samples["sample_scene"], keyframe[:, 0])
+    kept = ("file_token", "file_name", "file_time", "file_hw", "file_pose", "file_calibration")
+    columns = {name: files[name] for name in kept}
     return NuscenesTables(
         scene_name=scene_name, channel=channel, pose=pose,
-        **samples, **calibrations, **keyframes, **sweeps, **columns, **_boxes(folder, sample_of, samples["sample_time"]),
+        keyframe=keyframe, **samples, **calibrations, **sweeps, **columns,
+        **_boxes(folder, sample_of, samples["sample_time"]),
     )  # fmt: skip
 
 
@@ -177,14 +177,11 @@ def _poses(folder: Path, row_of: Mapping[str, int]) -> np.ndarray:
     return pose
 
 
-def _keyframes(files: Mapping[str, np.ndarray], num_samples: int) -> dict[str, np.ndarray]:
+def _keyframes(files: Mapping[str, np.ndarray], num_samples: int) -> np.ndarray:
     keyframe = np.full((num_samples, len(CHANNELS)), -1, dtype="i4")
     rows = np.flatnonzero(files["file_key"])
     keyframe[files["file_sample"][rows], files["file_channel"][rows]] = rows
-    token = np.zeros(num_samples, dtype=files["file_token"].dtype)
-    has_lidar = keyframe[:, CHANNELS.index(LIDAR)] >= 0
-    token[has_lidar] = files["file_token"][keyframe[has_lidar, 0]]
-    return {"keyframe": keyframe, "lidar_token": token}
+    return keyframe
 
 
 def _sweeps(

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from lexivox.data.classes import NUSCENES_RAW
 from lexivox.data.datasets.files import read_records
 from lexivox.data.datasets.json_stream import stream_table
 from lexivox.data.datasets.nuscenes_tables import NuscenesTables
@@ -20,7 +21,7 @@ PANOPTIC_BASE = 1000
 """A panoptic number is class * 1000 + instance; instance 0 is stuff."""
 
 
-def label_files(folder: Path, kind: str, lidar_token: np.ndarray) -> dict[bytes, str]:
+def label_files(folder: Path, kind: str, tables: NuscenesTables) -> dict[bytes, str]:
     """File of the point labels of each keyframe, by the token of its LiDAR record.
 
     Raises:
@@ -29,10 +30,10 @@ def label_files(folder: Path, kind: str, lidar_token: np.ndarray) -> dict[bytes,
     path = folder / f"{kind}.json"
     if not path.exists():
         raise DataError(
-            f"{kind} labels must be in the tables when asked for; got no table {kind}. Unpack nuScenes-{kind} "
-            f"into the dataroot: {folder}"
+            f"{kind} labels must be in the tables when asked for; got no table {kind}. "
+            f"Unpack nuScenes-{kind} into the dataroot or leave the labels out: {folder}"
         )
-    wanted = set(lidar_token.tolist())
+    wanted = set(tables.file_token[tables.sweep[tables.sweep_of_sample]].tolist())
     rows = ((row.get("sample_data_token"), row.get("filename")) for row in stream_table(path))
     return {token.encode(): name for token, name in rows if token and name and token.encode() in wanted}
 
@@ -46,7 +47,7 @@ def read_point_labels(path: Path, kind: str, token: str) -> tuple[np.ndarray, np
     who = f"{kind} of sample {token}"
     if kind == "lidarseg":
         raw = read_records(path, "u1", 1, who)[:, 0].astype(np.int64)
-        return raw, np.zeros_like(raw)
+        return _checked(raw, path, who), np.zeros_like(raw)
     try:
         with np.load(path, allow_pickle=False) as archive:
             number = archive["data"].astype(np.int64).reshape(-1)
@@ -56,7 +57,17 @@ def read_point_labels(path: Path, kind: str, token: str) -> tuple[np.ndarray, np
         raise DataError(
             f"file of {who} must hold one array 'data'; got: {error}. Fetch it again: {path}"
         ) from error
-    return number // PANOPTIC_BASE, np.where(number % PANOPTIC_BASE > 0, number, 0)
+    raw = _checked(number // PANOPTIC_BASE, path, who)
+    return raw, np.where(number % PANOPTIC_BASE > 0, number, 0)
+
+
+def _checked(raw: np.ndarray, path: Path, who: str) -> np.ndarray:
+    if raw.max(initial=0) >= NUSCENES_RAW.num_classes:
+        raise DataError(
+            f"{who} must hold classes 0 to {NUSCENES_RAW.num_classes - 1}; got {raw.max()}. "
+            f"Fetch the file again: {path}"
+        )
+    return raw
 
 
 def boxes_in_ego(

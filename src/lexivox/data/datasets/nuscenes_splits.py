@@ -11,8 +11,10 @@ import numpy as np
 from lexivox.errors import DataError
 
 MINI_SPLITS = {
-    "mini_train": ("scene-0061", "scene-0553", "scene-0655", "scene-0757", "scene-0796", "scene-1077", "scene-1094",
-                   "scene-1100"),
+    "mini_train": (
+        "scene-0061", "scene-0553", "scene-0655", "scene-0757", "scene-0796", "scene-1077", "scene-1094",
+        "scene-1100",
+    ),
     "mini_val": ("scene-0103", "scene-0916"),
 }  # fmt: skip
 """The ten scenes of v1.0-mini. The 850 of trainval are not part of the release; they are read from a file."""
@@ -26,8 +28,9 @@ def scenes_of_split(
     """True for each scene of ``scene_names`` that the split holds.
 
     Args:
-        split: ``None`` or ``"all"``; a name in ``splits.json`` beside the tables; ``"mini_train"``, ``"mini_val"``;
-            ``"test"`` of v1.0-test; the path of a text file with a scene name on each line; or scene names.
+        split: ``None`` or ``"all"``; a name in ``splits.json`` beside the tables; ``"mini_train"`` or
+            ``"mini_val"``; ``"test"`` of v1.0-test; the path of a text file with a scene name on each line;
+            or scene names.
         folder: of the tables.
         scene_names: of the scene table.
 
@@ -57,8 +60,9 @@ def _names(split: str, folder: Path) -> Sequence[str]:
         return Path(split).read_text(encoding="utf-8").split()
     choices = ", ".join(["all", *known, *(name for name in MINI_SPLITS if name not in known)])
     raise DataError(
-        f"split must be one of {choices}, a list of scene names or a text file of them; got {split!r}. The tables do "
-        f'not say which scenes are train or val: put the official lists as {{"train": [...], "val": [...]}} in {path}'
+        f"split must be one of {choices}, a list of scene names or a text file of them; got {split!r}. "
+        "The tables do not say which scenes are train or val: put the official lists as "
+        f'{{"train": [...], "val": [...]}} in {path}'
     )
 
 

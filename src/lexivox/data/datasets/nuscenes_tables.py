@@ -1,8 +1,9 @@
 """The nuScenes tables as columns: built once from JSON, kept on disk, memory-mapped afterwards.
 
-The tables of v1.0-trainval are 2.6 million file records, as many ego poses and 1.2 million boxes, gigabytes of JSON.
-A reader of keyframes needs a few columns of them. They are written once to a cache folder (``LEXIVOX_CACHE``, else
-``~/.cache/lexivox``) under a key made of the size and time of every table, and mapped from there.
+The tables of v1.0-trainval are 2.6 million file records, as many ego poses and 1.2 million boxes, gigabytes
+of JSON. A reader of keyframes needs a few columns of them. They are written once to a cache folder
+(``LEXIVOX_CACHE``, else ``~/.cache/lexivox``) under a key made of the size and time of every table, and
+mapped from there.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class NuscenesTables:
 
     Attributes:
         keyframe: (S, 1 + 6) row of the file of each of ``CHANNELS`` at each keyframe, -1 where there is none.
-        lidar_token: (S,) token of the keyframe's LiDAR record: lidarseg and panoptic files are named by it.
+        file_token: (F,) token of the record, by which labels name it.
         sweep: (L,) file rows of all LiDAR records in order of scene and time, keyframes included.
         sweep_scene: (L,) scene of each.
         sweep_of_sample: (S,) position of each keyframe in ``sweep``, -1 where there is none.
@@ -55,10 +56,10 @@ class NuscenesTables:
     sample_scene: np.ndarray
     sample_time: np.ndarray
     keyframe: np.ndarray
-    lidar_token: np.ndarray
     sweep: np.ndarray
     sweep_scene: np.ndarray
     sweep_of_sample: np.ndarray
+    file_token: np.ndarray
     file_name: np.ndarray
     file_time: np.ndarray
     file_hw: np.ndarray

@@ -1,9 +1,9 @@
 """PandaSet keyframes: six cameras, the spinning LiDAR, semantics and cuboids.
 
-Frames. PandaSet's LiDAR pose frame (x right, y forward, z up) is not that of the sensor: its origin lies near the road
-and the rays start at ``OPTICAL_CENTER_M`` in it. Here ``lidar`` has the axes of the pose frame and its origin in the
-optical centre; ``ego`` (x forward, y left, z up) has its origin in that of the pose frame, 0.3 m above the road;
-``global`` is PandaSet's world frame, in which the files store points, cuboids and camera poses.
+Frames. PandaSet's LiDAR pose frame (x right, y forward, z up) is not that of the sensor: its origin lies near
+the road and the rays start at ``OPTICAL_CENTER_M`` in it. Here ``lidar`` has the axes of the pose frame and
+its origin in the optical centre; ``ego`` (x forward, y left, z up) has its origin in that of the pose frame,
+0.3 m above the road; ``global`` is PandaSet's world frame, that of the points, cuboids and poses on disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -47,10 +46,10 @@ class PandasetDataset:
         root: folder of drives (``002``, ...), or one such folder.
         split: names of the drives to read; ``None`` or ``"all"`` takes every one.
         cameras: which to read, in this order; by default all six.
-        labels: read the class of every point, as ``PANDASET9``.
+        labels: ``"semseg"`` reads the class of every point, as ``PANDASET9``.
         boxes: read the labelled cuboids.
-        sensor: ``"pandar64"`` is the 360-degree LiDAR. ``"both"`` adds the PandarGT, whose rays do *not* start at the
-            origin of the ``lidar`` frame: fit for looking, not for free space.
+        sensor: ``"pandar64"`` is the 360-degree LiDAR. ``"both"`` adds the PandarGT, whose rays do *not*
+            start at the origin of the ``lidar`` frame: fit for looking, not for free space.
         keyframes: frame numbers to read, each must be on disk; by default all that are.
 
     Raises:
@@ -67,9 +66,9 @@ class PandasetDataset:
         split: str | Sequence[str] | None = None,
         *,
         cameras: Sequence[str] | None = None,
-        labels: Literal["semseg"] | None = None,
+        labels: str | None = None,
         boxes: bool = False,
-        sensor: Literal["pandar64", "both"] = "pandar64",
+        sensor: str = "pandar64",
         keyframes: Sequence[int] | None = None,
     ) -> None:
         self.root = Path(root)
@@ -145,8 +144,8 @@ class PandasetDataset:
         raw = _semantics(drive, frame, token)
         if len(raw) != len(kept):
             raise DataError(
-                f"labels of {who} must be as many as its points, {len(kept)}; got {len(raw)}. Fetch both files "
-                f"again: {drive.semseg_path(frame)}"
+                f"labels of {who} must be as many as its points, {len(kept)}; got {len(raw)}. "
+                f"Fetch both files again: {drive.semseg_path(frame)}"
             )
         label = PANDASET9_FROM_RAW.apply(torch.from_numpy(raw[kept]))
         return sweep, PointLabels(label, torch.zeros_like(label))
@@ -174,8 +173,8 @@ def _drive_folders(root: Path, split: str | Sequence[str] | None) -> list[Path]:
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
         raise DataError(
-            f"split of pandaset must name drives, some of {', '.join(names[:8])}; got {', '.join(missing) or 'none'}. "
-            f"PandaSet has no official split: {root}"
+            f"split of pandaset must name drives, some of {', '.join(names[:8])}; "
+            f"got {', '.join(missing) or 'none'}. PandaSet has no official split: {root}"
         )
     return [path for path in found if path.name in wanted]
 

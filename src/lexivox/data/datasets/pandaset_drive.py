@@ -14,7 +14,9 @@ from torch import Tensor
 from lexivox.errors import DataError
 from lexivox.geometry.transform import RigidTransform
 
-CAMERAS = ("front_camera", "front_right_camera", "front_left_camera", "back_camera", "left_camera", "right_camera")  # fmt: skip
+CAMERAS = (
+    "front_camera", "front_right_camera", "front_left_camera", "back_camera", "left_camera", "right_camera",
+)  # fmt: skip
 
 
 class PandasetDrive:
@@ -39,7 +41,8 @@ class PandasetDrive:
         missing = [frame for frame in wanted or () if frame not in found]
         if missing:
             raise DataError(
-                f"keyframes of drive {self.name} must be on disk; got {missing[:8]}, found {found}: {self.folder}"
+                f"keyframes of drive {self.name} must be on disk; got {missing[:8]}, found {found}. "
+                f"Complete {self.folder}"
             )
         return found if wanted is None else list(wanted)
 

@@ -1,7 +1,7 @@
 """Reads the table inside a pandas-1.x pickle without pandas and without running what the file asks for.
 
-A pickle is a program. Here it may call nine names only, those that a plain table of numbers and texts needs, and
-each stands for a small sealed class of this file. Everything else in the file is refused.
+A pickle is a program. Here it may call nine names only, those that a plain table of numbers and texts needs,
+and each stands for a small sealed class of this file. Everything else in the file is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[biuf][1248]|O8")
 
 
 class _Sealed(type):
-    """A class that a pickle cannot change: its BUILD opcode may set attributes of whatever is on the stack."""
+    """A class that a pickle cannot change: its BUILD opcode can set attributes of anything it reached."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise pickle.UnpicklingError(f"the file tries to change {name}")
@@ -154,6 +154,8 @@ def _unpickle(content: bytes, path: Path, who: str) -> dict[str, np.ndarray]:
             raise pickle.UnpicklingError(f"the file holds a {type(frame).__name__.strip('_')}, not a table")
         return frame.columns
     except Exception as error:  # a damaged pickle can raise whatever its broken program leads to
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"file of {who} must hold a plain table; got: {error}. It is damaged or hostile; do not use it: {path}"
+            f"file of {who} must hold a plain table; got: {reason}. It is damaged or hostile; "
+            f"do not use it: {path}"
         ) from error
