@@ -12,13 +12,14 @@ Theme = Literal["light", "dark"]
 BACKGROUND = {"light": (244, 245, 248), "dark": (18, 20, 26)}
 INK = {"light": (28, 31, 40), "dark": (232, 234, 240)}
 MUTED = {"light": (98, 104, 120), "dark": (150, 156, 172)}
+CAR = {"light": (67, 56, 202), "dark": (165, 180, 252)}
 PLAIN = (150, 158, 176)
 """Voxels without any layer."""
 
 # Low scores stay near the background and grey, high ones are warm and strong: the eye goes to the answer.
 HEAT_STOPS = {
-    "light": ((206, 210, 220), (196, 188, 206), (240, 150, 92), (222, 64, 48), (128, 8, 52)),
-    "dark": ((58, 63, 80), (92, 72, 128), (206, 72, 104), (250, 148, 62), (255, 238, 150)),
+    "light": ((206, 210, 220), (200, 200, 212), (226, 180, 156), (226, 84, 50), (128, 8, 52)),
+    "dark": ((58, 63, 80), (72, 72, 100), (136, 78, 112), (242, 116, 66), (255, 238, 150)),
 }
 
 

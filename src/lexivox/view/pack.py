@@ -164,8 +164,15 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def cell_text(value: float | int | str | None) -> str:
+    """A cell as people read it: three digits for a float, a dash for what was not measured."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def _table(table: ScoreTable) -> Json:
-    rows = [{"name": name, "cells": [finite(c) for c in cells]} for name, cells in table.rows.items()]
+    rows = [{"name": name, "cells": [cell_text(c) for c in cells]} for name, cells in table.rows.items()]
     return {"title": table.title, "columns": table.columns, "rows": rows, "note": table.note}
 
 

@@ -22,7 +22,7 @@ class Camera {
       Object.assign(this, { target: along([0, 0, grid.ground + 1.2], 10, forward), azimuth: ahead + Math.PI, elevation: 0.22, distance: 17 });
     } else {
       const fit = Math.max(1, 1.15 / this.aspect);
-      Object.assign(this, { target: along([0, 0, grid.ground], 0.06 * reach, forward), azimuth: ahead + Math.PI - 0.35, elevation: 0.62, distance: 0.78 * reach * fit });
+      Object.assign(this, { target: [0, 0, grid.ground], azimuth: ahead + Math.PI - 0.35, elevation: 0.62, distance: 0.84 * reach * fit });
     }
   }
 

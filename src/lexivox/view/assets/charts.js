@@ -13,10 +13,14 @@ function short(value) {
   return Math.abs(value) >= 1000 ? `${+(value / 1000).toPrecision(3)}k` : String(+value.toPrecision(3));
 }
 
+// Centred, so that the strong line does not lag behind the faint one.
 function runningMean(values) {
-  const keep = Math.max(0, 1 - 12 / Math.max(24, values.length));
-  let mean = null;
-  return values.map((v) => (v === null ? null : (mean = mean === null ? v : keep * mean + (1 - keep) * v)));
+  const reach = Math.max(2, Math.round(values.length / 40));
+  return values.map((v, i) => {
+    if (v === null) return null;
+    const near = values.slice(Math.max(0, i - reach), i + reach + 1).filter((n) => n !== null);
+    return near.reduce((sum, n) => sum + n, 0) / near.length;
+  });
 }
 
 function chart({ name, steps, values }) {

@@ -97,7 +97,7 @@ class MapView {
     on("webglcontextrestored", () => location.reload());
   }
 
-  free() { this.view = null; this.flight = null; }
+  free() { this.view = null; this.flight = null; $("hint").classList.add("done"); }
 
   down(e) {
     this.canvas.setPointerCapture(e.pointerId);

@@ -49,19 +49,21 @@ function showQueries(queries, current, choose) {
   const rows = queries.map((q) => {
     const bar = el("span", { className: "bar", title: "line: random" }, el("i", { style: { width: `${(100 * (q.ap ?? 0)) / most}%` } }));
     if (q.random !== null) bar.append(el("b", { style: { left: `${(100 * q.random) / most}%` } }));
-    const gain = q.ap === null || !q.random ? "–" : `${number(q.ap / q.random, 1)}×`;
+    const gain = q.ap === null || !q.random ? "–" : `${(q.ap / q.random).toFixed(1)}×`;
     return el("tr", { className: `pick${q.layer === current ? " on" : ""}`, onclick: () => choose(q.layer) },
       el("th", { scope: "row" }, el("button", { type: "button", className: "link" }, q.text)),
-      ...[number(q.ap), number(q.random), gain].map((text) => el("td", {}, text)), el("td", {}, bar));
+      ...[precision(q.ap), precision(q.random), gain].map((text) => el("td", {}, text)), el("td", {}, bar));
   });
   table.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }
+
+const precision = (value) => (value === null ? "–" : value.toFixed(3));
 
 function showTables(tables) {
   $("tables").hidden = !tables.length;
   $("tables").replaceChildren(...tables.map((t) => {
     const head = el("tr", {}, ...["", ...t.columns].map((text) => el("th", { scope: "col" }, text)));
-    const rows = t.rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.name), ...row.cells.map((cell) => el("td", {}, number(cell)))));
+    const rows = t.rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.name), ...row.cells.map((cell) => el("td", {}, cell))));
     const node = el("div", {}, el("h2", {}, t.title), el("div", { className: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))));
     if (t.note) node.append(el("p", { className: "small" }, t.note));
     return node;
@@ -75,7 +77,7 @@ function showCurves(curves) {
 
 function span(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 90) return `${number(seconds, 1)} s`;
+  if (seconds < 90) return `${seconds.toFixed(1)} s`;
   const minutes = Math.floor(seconds / 60);
   return minutes < 90 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
