@@ -59,7 +59,7 @@ class Case:
 
 
 def cameras_from_matrices(lidar2img: Tensor, image_hw: tuple[int, int]) -> Cameras:
-    """A 4x4 projection cut into an upper triangle's place and a shift: geometry only, the images are blank."""
+    """A 4x4 projection cut into a 3x3 and a shift: geometry only, the images are blank."""
     left = lidar2img[..., :3, :3]
     shift = torch.linalg.solve(left, lidar2img[..., :3, 3])
     batch, views = lidar2img.shape[:2]
@@ -87,7 +87,10 @@ def test_anchors_project_as_published(case: Case, plane: int, name: str) -> None
 
 
 def test_reference_points_equal_the_published_buffers(case: Case) -> None:
-    lower, extent = torch.tensor(case.grid.lower_m), torch.tensor(case.grid.upper_m) - torch.tensor(case.grid.lower_m)
+    lower, extent = (
+        torch.tensor(case.grid.lower_m),
+        torch.tensor(case.grid.upper_m) - torch.tensor(case.grid.lower_m),
+    )
     for plane, name in enumerate(("hw", "zh", "wz")):
         theirs = case[f"sd/tpv_head.encoder.ref_3d_{name}"][0].transpose(0, 1)
         close((getattr(case.encoder, f"reference_{plane}") - lower) / extent, theirs, 1e-6)

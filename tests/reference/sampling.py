@@ -8,7 +8,7 @@ import numpy as np
 
 
 def linear(volume: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """``volume`` (C, n1, n2, ...) at a continuous place in cells (cell i is centred at i + 0.5); 0 outside."""
+    """``volume`` (C, n1, n2, ...) at a place in cells (cell i is centred at i + 0.5); 0 outside."""
     low = np.floor(place - 0.5).astype(np.int64)
     part = place - 0.5 - low
     total = np.zeros(volume.shape[0], volume.dtype)
@@ -23,7 +23,7 @@ def linear(volume: np.ndarray, place: np.ndarray) -> np.ndarray:
 def deformable(
     value: np.ndarray, level_hw: list[tuple[int, int]], locations: np.ndarray, attention: np.ndarray
 ) -> np.ndarray:
-    """``value`` (T, heads, c), ``locations`` (Q, heads, L, S, 2), ``attention`` (Q, heads, L, S) -> (Q, heads * c)."""
+    """value (T, heads, c), locations (Q, heads, L, S, 2), attention (Q, heads, L, S) -> (Q, heads * c)."""
     queries, heads, _, samples, _ = locations.shape
     out = np.zeros((queries, heads, value.shape[2]), value.dtype)
     for q, k in itertools.product(range(queries), range(heads)):

@@ -1,4 +1,4 @@
-"""Images to a pyramid of features: a small residual network of our own, or any backbone, and a feature pyramid."""
+"""Images to a pyramid of features: a small residual network, or any backbone, and a feature pyramid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Backbone(Protocol):
-    """Any module that turns normalised images into levels, fine to coarse; ``channels`` counts those of each."""
+    """Turns normalised images into levels, fine to coarse; ``channels`` counts those of each."""
 
     channels: Sequence[int]
 
@@ -49,7 +49,7 @@ class ResidualBackbone(nn.Module):
         ShapeError: the image size is not a multiple of the coarsest stride, so pixels would not line up.
     """
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 96), blocks: int = 1):
+    def __init__(self, widths: Sequence[int] = (24, 48, 96), blocks: int = 2):
         super().__init__()
         self.channels = tuple(widths)
         self.stride_px = 4 * 2 ** (len(widths) - 1)
@@ -82,9 +82,9 @@ class ResidualBackbone(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Every level in the same channels, coarse levels added into fine ones (FPN), one 3x3 per level at the end.
+    """Every level in the same channels, coarse levels added into fine ones (FPN), then a 3x3 on each.
 
-    The final convolution is separable: a full one at the finest level would cost more than the whole backbone.
+    That last 3x3 is separable: a full one at the finest level would cost more than the whole backbone.
     Only the ``num_levels`` finest levels are given out; the coarser ones are heard through them.
     """
 
@@ -112,7 +112,7 @@ class ImageEncoder(nn.Module):
         channels: of every level.
         num_levels: levels given out, the finest ones.
         backbone: turns normalised images into levels; :class:`ResidualBackbone` of ``widths`` if None.
-        widths: stages of the default backbone.
+        widths, blocks: channels of the default backbone's stages, and residual blocks in each.
         mean, std: RGB statistics of the backbone, 0..255.
         bfloat16: run the convolutions under bfloat16 autocast.
     """
@@ -127,17 +127,18 @@ class ImageEncoder(nn.Module):
         num_levels: int = 2,
         backbone: nn.Module | None = None,
         widths: Sequence[int] = (24, 48, 96),
+        blocks: int = 2,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
         bfloat16: bool = False,
     ):
         super().__init__()
-        self.channels, self.num_levels, self.bfloat16 = channels, num_levels, bfloat16
-        self.backbone = ResidualBackbone(widths) if backbone is None else backbone
-        self.pyramid = FeaturePyramid(self.backbone.channels, channels, num_levels)
+        self.channels, self.num_levels, self.autocast = channels, num_levels, bfloat16
+        self.backbone = ResidualBackbone(widths, blocks) if backbone is None else backbone
+        self.pyramid = FeaturePyramid(tuple(self.backbone.channels), channels, num_levels)  # pyright: ignore
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: UInt8[Tensor, "B V 3 H W"]) -> list[Tensor]:
         batch, views = images.shape[:2]
@@ -145,7 +146,7 @@ class ImageEncoder(nn.Module):
         if len(flat) == 0:  # convolutions refuse an empty batch: one blank image tells the shapes
             flat = images.new_zeros(1, 3, 64, 64)
         x = ((flat.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             levels = self.pyramid(self.backbone(x))
         return [level[: batch * views].to(x.dtype).unflatten(0, (batch, views)) for level in levels]
 

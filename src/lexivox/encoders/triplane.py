@@ -1,7 +1,7 @@
 """Images to three planes: learned queries on each plane read the images where their pillars project.
 
 POP-3D and TPVFormer (spec POP-3D 2.3 to 2.6), with every size a plain argument. Planes are token lists in the
-published order, so that published weights need no reordering: ``xy`` is [y, x], ``yz`` is [z, y], ``xz`` is [x, z].
+published order, so that published weights fit as they are: ``xy`` is [y, x], ``yz`` is [z, y], ``xz`` [x, z].
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ class TriplaneEncoder(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        for layer in self.layers:
-            layer.self_attention.reset_parameters()
-            layer.cross_attention.reset_parameters()
+        for module in self.modules():
+            if isinstance(module, PlaneSelfAttention | ImageCrossAttention):
+                module.reset_parameters()
         nn.init.normal_(self.level_embedding)
         if self.camera_embedding is not None:
             nn.init.normal_(self.camera_embedding)

@@ -1,6 +1,8 @@
-"""One MLP for every per-point answer: occupancy, density, semantic class, language feature (spec POP-3D 3)."""
+"""One MLP for every answer at a point: occupancy, density, class, language feature (spec POP-3D 3)."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -38,7 +40,7 @@ class PointwiseHead(nn.Module):
             raise ShapeError(f"num_layers of a head must be 1 or more; got {num_layers}.")
         widths = [in_channels, *[hidden] * (num_layers - 1), decoder_channels or hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.Softplus()]
         self.decoder = nn.Sequential(*layers[:-1])
         self.classifier = nn.Linear(widths[-1], out_channels)

@@ -1,7 +1,7 @@
-"""The two attention blocks of a triplane encoder: the top plane looks at itself, all planes look at the images.
+"""The two attention blocks of a triplane encoder: the top plane reads itself, all planes read the images.
 
-Both are deformable: a query names the places it reads and how much each counts. Nothing is computed for a query and
-a camera that cannot see each other.
+Both are deformable: a query names the places it reads and how much each counts. Nothing is computed for a
+query and a camera that cannot see each other.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class ImageCrossAttention(nn.Module):
     """Queries of all planes read the images where their anchors project (spec POP-3D 2.5b).
 
     Anchors of a seen query that fall outside an image are not masked: they read zeros and keep their softmax
-    weight. A query gets the mean over the cameras that see it, 0 where none does. Rows of the fused linears run
-    (head, level, anchor, point[, xy]), anchor-major as in TPVFormer (BEVFormer has it point-major).
+    weight. A query gets the mean over the cameras that see it, 0 where none does. Rows of the fused linears
+    run (head, level, anchor, point[, xy]), anchor-major as in TPVFormer (BEVFormer has it point-major).
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class ImageCrossAttention(nn.Module):
         tokens: Float[Tensor, "N T C"],
         level_hw: Sequence[tuple[int, int]],
     ) -> Float[Tensor, "B Q C"]:
-        """Queries plane by plane with the pairs of each; ``tokens`` of the N = B * V cameras, level by level."""
+        """Queries plane by plane with the pairs of each; ``tokens`` of the N = B * V cameras."""
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
         slots = [
             self._read(plane, query, seen[plane], value, level_hw) for plane, query in enumerate(queries)
@@ -170,8 +170,9 @@ def star_offsets(num_heads: int, num_points: int) -> Float[Tensor, "heads S 2"]:
     return direction[:, None] * torch.arange(1.0, num_points + 1.0)[:, None]
 
 
-def reset_deformable(offsets: nn.Linear, weights: nn.Linear, star: Tensor) -> None:
-    """Every query starts with the star's offsets and equal weights."""
+def reset_deformable(offsets: nn.Module, weights: nn.Module, star: Tensor) -> None:
+    """Every query starts with the star's offsets and equal weights; both modules are Linear."""
+    assert isinstance(offsets, nn.Linear) and isinstance(weights, nn.Linear)
     nn.init.zeros_(offsets.weight)
     nn.init.zeros_(weights.weight)
     nn.init.zeros_(weights.bias)

@@ -1,6 +1,6 @@
 """Losses on packed rows, each a scalar in float32 (float64 stays): flatten volumes before.
 
-Nothing to learn from (no rows, all ignored, no weight) gives a 0 that still belongs to the graph, never a NaN.
+Nothing to learn from (no rows, all ignored, no weight) gives a 0 that belongs to the graph, never a NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def lovasz_softmax(
     classes: Literal["present", "all"] = "present",
     ignore: int = IGNORED_LABEL,
 ) -> Float[Tensor, ""]:
-    """One minus the Jaccard index of every class, made convex and averaged (Berman et al. 2018; spec POP-3D 4.2).
+    """One minus the Jaccard index of each class, made convex, averaged (Berman et al. 2018; spec POP-3D 4.2).
 
     Args:
         prob: class probabilities, after softmax.

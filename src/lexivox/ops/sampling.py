@@ -123,7 +123,10 @@ def deformable_gather(
     totals = [value.new_zeros(())] * len(count)
     for level, (height, width) in enumerate(level_hw):
         planes = maps[level].unflatten(-1, (height, width)).unbind()  # N x (heads, c, h, w)
-        level_places, level_weights = places[level].split(list(count), 1), weights[level].split(list(count), 1)
+        level_places, level_weights = (
+            places[level].split(list(count), 1),
+            weights[level].split(list(count), 1),
+        )
         for pyramid, queries in enumerate(count):
             if queries:
                 read = F.grid_sample(planes[pyramid], level_places[pyramid], align_corners=False)

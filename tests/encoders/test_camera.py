@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lexivox.encoders.camera import CameraEncoder
+from lexivox.encoders.image import ImageEncoder
+from lexivox.encoders.triplane import TriplaneEncoder
+from lexivox.errors import ConfigError
+from lexivox.fields import PixelField, TriplaneField
+from lexivox.heads.pointwise import PointwiseHead
+from tests.rig import GRID, batch_of, points, ring, take
+
+SWITCHES = [(True, True, 1), (True, False, None), (False, True, None), (False, True, 0)]
+
+
+def encoder(
+    triplane: bool = True, pixel_aligned: bool = True, num_frequencies: int | None = 1
+) -> CameraEncoder:
+    torch.manual_seed(0)
+    planes = TriplaneEncoder(GRID, channels=16, num_heads=2, anchors=(2, 3, 3)) if triplane else None
+    image = ImageEncoder(16, widths=(8, 16, 24), num_levels=2 if triplane else 1)
+    return CameraEncoder(
+        GRID, image=image, triplane=planes, pixel_aligned=pixel_aligned, num_frequencies=num_frequencies
+    )
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_channels_are_known_beforehand(switches) -> None:
+    made = encoder(*switches)
+    field = made(batch_of(ring(2)))
+    assert field.channels == made.channels
+    assert field.grid == GRID
+    batch = torch.arange(30) % 2
+    assert field.sample(points(30), batch).shape == (30, made.channels)
+    assert field.dense().shape == (2, made.channels, *GRID.shape)
+
+
+def test_a_single_part_is_not_wrapped() -> None:
+    assert isinstance(encoder(True, False, None)(batch_of(ring())), TriplaneField)
+    assert isinstance(encoder(False, True, None)(batch_of(ring())), PixelField)
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_batch_of_two_equals_two_of_one(switches) -> None:
+    made, cameras, xyz = encoder(*switches), ring(2), points(40)
+    zeros = torch.zeros(40, dtype=torch.int64)
+    together = made(batch_of(cameras))
+    for b in range(2):
+        alone = made(batch_of(take(cameras, slice(b, b + 1))))
+        torch.testing.assert_close(
+            together.sample(xyz, zeros + b), alone.sample(xyz, zeros), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_order_of_cameras_changes_nothing() -> None:
+    made, cameras, xyz = encoder(), ring(1), points(40)
+    zeros = torch.zeros(40, dtype=torch.int64)
+    turned = made(batch_of(take(cameras, views=[1, 2, 0]))).sample(xyz, zeros)
+    torch.testing.assert_close(turned, made(batch_of(cameras)).sample(xyz, zeros), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_zero_cameras(switches) -> None:
+    made = encoder(*switches)
+    features = made(batch_of(ring(2, 0))).sample(points(5), torch.zeros(5, dtype=torch.int64))
+    assert torch.isfinite(features).all()
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_every_parameter_gets_a_gradient(switches) -> None:
+    made = encoder(*switches)
+    head = PointwiseHead(made.channels, 8, 3)
+    field = made(batch_of(ring(2)))
+    head(field.sample(points(200), torch.arange(200) % 2)).square().sum().backward()
+    modules: list[nn.Module] = [made, head]
+    assert [n for m in modules for n, p in m.named_parameters() if p.grad is None] == []
+
+
+def test_nothing_switched_on_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must have triplane or pixel_aligned features; got neither"):
+        encoder(False, False)

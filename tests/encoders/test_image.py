@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lexivox.encoders.image import ImageEncoder
+from lexivox.errors import ShapeError
+
+
+def images(batch: int = 2, views: int = 3) -> Tensor:
+    shape = (batch, views, 3, 32, 64)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def encoder(**options) -> ImageEncoder:
+    torch.manual_seed(0)
+    return ImageEncoder(16, widths=(8, 16, 24), **options)
+
+
+def test_levels_halve() -> None:
+    levels = encoder(num_levels=3)(images())
+    assert [tuple(level.shape) for level in levels] == [(2, 3, 16, 8 // s, 16 // s) for s in (1, 2, 4)]
+    assert {level.dtype for level in levels} == {torch.float32}
+
+
+def test_images_do_not_hear_each_other() -> None:
+    made, pictures = encoder(), images()
+    together = made(pictures)
+    for level, alone in zip(together, made(pictures[1:, 2:]), strict=True):
+        torch.testing.assert_close(level[1:, 2:], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_training_and_evaluation_agree() -> None:
+    made = encoder()
+    for a, b in zip(made.train()(images()), made.eval()(images()), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    made = encoder()
+    sum(level.square().sum() for level in made(images())).backward()  # type: ignore[union-attr]
+    assert [n for n, p in made.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_bfloat16_is_close_and_given_out_in_float32() -> None:
+    exact, rough = encoder(), encoder(bfloat16=True)
+    for a, b in zip(exact(images()), rough(images()), strict=True):
+        assert b.dtype == torch.float32
+        assert (a - b).abs().max() < 0.05 * a.abs().max()
+
+
+def test_no_views() -> None:
+    assert encoder()(images(2, 0))[0].shape[:3] == (2, 0, 16)
+
+
+def test_odd_sizes_are_refused() -> None:
+    with pytest.raises(ShapeError, match="image height and width must be multiples of 16; got 30 x 64"):
+        encoder()(images()[..., :30, :])
+
+
+class Edges(nn.Module):
+    """A user's own backbone."""
+
+    channels = (5,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.conv(x)]
+
+
+def test_any_backbone_will_do() -> None:
+    made = ImageEncoder(8, backbone=Edges(), num_levels=1)
+    assert made(images())[0].shape == (2, 3, 8, 16, 32)

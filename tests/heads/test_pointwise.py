@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lexivox.errors import ShapeError
+from lexivox.heads.pointwise import PointwiseHead
+
+
+def test_layers_are_the_published_ones() -> None:
+    head = PointwiseHead(256, 512, 2, 2, decoder_channels=256)
+    shapes = [tuple(m.weight.shape) for m in head.modules() if isinstance(m, nn.Linear)]
+    assert shapes == [(512, 256), (256, 512), (2, 256)]
+    assert [type(m) for m in head.decoder] == [nn.Linear, nn.Softplus, nn.Linear]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_num_layers_counts_the_decoder(num_layers: int) -> None:
+    head = PointwiseHead(6, 5, 4, num_layers)
+    assert sum(isinstance(m, nn.Linear) for m in head.decoder) == num_layers
+    assert head(torch.randn(3, 6)).shape == (3, 4)
+
+
+def test_equal_to_the_formula() -> None:
+    head, x = PointwiseHead(3, 4, 2), torch.randn(5, 3)
+    first, _, second = head.decoder
+    hidden = (x @ first.weight.T + first.bias).exp().add(1).log() @ second.weight.T + second.bias
+    torch.testing.assert_close(head(x), hidden @ head.classifier.weight.T + head.classifier.bias)
+
+
+def test_chunks_change_nothing() -> None:
+    head, x = PointwiseHead(3, 4, 2, chunk=7), torch.randn(50, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(head(x), head.classifier(head.decoder(x)))
+        assert head(x[:0]).shape == (0, 2)
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    head = PointwiseHead(3, 4, 2, 3)
+    head(torch.randn(5, 3)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+def test_a_head_needs_a_layer() -> None:
+    with pytest.raises(ShapeError, match="num_layers of a head must be 1 or more; got 0"):
+        PointwiseHead(3, 4, 2, 0)
