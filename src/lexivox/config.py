@@ -216,23 +216,23 @@ class LidarOccupancyConfig(Config):
     weight: Weight = 1.0
     lovasz: Weight = 1.0
     unobserved_weight: Weight = 0.1
+    max_voxels: Annotated[int, Field(ge=0)] = 24_000
 
     def build(self) -> Supervision:
         from lexivox.supervision.occupancy import LidarOccupancy
 
-        return LidarOccupancy(self.target, self.weight, self.lovasz, self.unobserved_weight)
+        return LidarOccupancy(**self.model_dump(exclude={"kind"}))
 
 
 class LanguageConfig(Config):
     kind: Literal["language"] = "language"
     loss: Literal["cosine", "mse"] = "cosine"
     weight: Weight = 1.0
-    max_points: Annotated[int, Field(ge=0)] = 0
 
     def build(self) -> Supervision:
         from lexivox.supervision.language import LanguageDistillation
 
-        return LanguageDistillation(self.loss, self.weight, self.max_points)
+        return LanguageDistillation(**self.model_dump(exclude={"kind"}))
 
 
 class SemanticConfig(Config):
@@ -244,13 +244,13 @@ class SemanticConfig(Config):
     ignore_label: int = 0
     weight: Weight = 1.0
     unobserved_weight: Weight = 0.1
+    max_voxels: Annotated[int, Field(ge=0)] = 24_000
+    max_points: Annotated[int, Field(ge=0)] = 8_000
 
     def build(self) -> Supervision:
         from lexivox.supervision.semantic import LabelledSemantics
 
-        return LabelledSemantics(
-            self.num_classes, self.free_label, self.ignore_label, self.weight, self.unobserved_weight
-        )
+        return LabelledSemantics(**self.model_dump(exclude={"kind"}))
 
 
 SupervisionConfig = Annotated[

@@ -197,19 +197,30 @@ class LanguageTargets(Movable):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledPoints(Movable):
+    """Truth at chosen places (voxel centres, LiDAR points), in the grid's frame. IGNORED = not known there."""
+
+    xyz: Float[Tensor, "N 3"]
+    batch: Int64[Tensor, "N"]
+    label: Int64[Tensor, "N"]
+
+
+@dataclass(frozen=True, slots=True)
 class Targets(Movable):
     """What a model is trained towards. Each part is ``None`` when no supervision asked for it.
 
     Attributes:
-        occupancy: FREE, OCCUPIED or IGNORED per voxel, from LiDAR rays.
+        occupancy: FREE, OCCUPIED or IGNORED at voxels, from LiDAR rays.
         language: teacher features at points.
-        semantic: class per voxel (``free`` label of the class table included, IGNORED = 255), from labels.
+        semantic: class at voxels (the table's free class included), from labels.
+        semantic_points: class at LiDAR points, from labels.
         point_label: class of every point of ``Batch.lidar`` (0 = ignore), from labels.
     """
 
-    occupancy: UInt8[Tensor, "B X Y Z"] | None = None
+    occupancy: LabelledPoints | None = None
     language: LanguageTargets | None = None
-    semantic: UInt8[Tensor, "B X Y Z"] | None = None
+    semantic: LabelledPoints | None = None
+    semantic_points: LabelledPoints | None = None
     point_label: Int64[Tensor, "P"] | None = None
 
 

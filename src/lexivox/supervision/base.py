@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lexivox.data.types import Batch
@@ -11,7 +12,7 @@ from lexivox.model import Scene
 
 
 class Supervision(Protocol):
-    def prepare(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with this supervision's targets filled in; runs on the CPU, in the data workers."""
         ...
 

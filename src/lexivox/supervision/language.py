@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lexivox.data.types import Batch
@@ -23,14 +24,12 @@ class LanguageDistillation:
         loss: ``"mse"`` is the published one; ``"cosine"`` asks for the direction only, which is all that a query
             with a unit vector reads.
         weight: of the term; the paper's lambda.
-        max_points: rows per step, the first ones of a random order given by the sampler; 0 = all.
     """
 
     loss: LanguageLoss = "cosine"
     weight: float = 1.0
-    max_points: int = 0
 
-    def prepare(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         if batch.targets.language is None:
             raise DataError(
                 f"samples must carry teacher features for the language loss; got none in {batch.tokens[0]}. "
@@ -41,7 +40,6 @@ class LanguageDistillation:
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         language = batch.targets.language
         assert language is not None, "prepare() checks it"
-        rows = slice(self.max_points or None)
-        predicted = scene.read("language", language.xyz[rows], language.batch[rows]).float()
+        predicted = scene.read("language", language.xyz, language.batch).float()
         distill = feature_cosine if self.loss == "cosine" else feature_mse
-        return {"language": self.weight * distill(predicted, language.feature[rows], language.weight[rows])}
+        return {"language": self.weight * distill(predicted, language.feature, language.weight)}

@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from lexivox.data.labels import semantic_from_lidar
-from lexivox.data.types import IGNORED, Batch
+from lexivox.data.types import IGNORED, Batch, LabelledPoints
 from lexivox.errors import DataError
 from lexivox.model import Scene
-from lexivox.ops.losses import cross_entropy, lovasz_softmax, rows_from_volume
+from lexivox.supervision.voxels import choose_voxels, class_terms, unobserved_term
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class LabelledSemantics:
         ignore_label: the class of noise, which is not learnt.
         weight: of all terms.
         unobserved_weight: how much a voxel that no ray observed counts as free, as for the student.
+        max_voxels: voxels asked per sample and step; 0 = all.
+        max_points: LiDAR points asked per step; 0 = all.
     """
 
     num_classes: int
@@ -32,15 +34,26 @@ class LabelledSemantics:
     ignore_label: int = 0
     weight: float = 1.0
     unobserved_weight: float = 0.1
+    max_voxels: int = 0
+    max_points: int = 8000
 
-    def prepare(self, batch: Batch) -> Batch:
-        if batch.targets.point_label is None:
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        label = batch.targets.point_label
+        if label is None:
             raise DataError(
                 f"samples must carry point labels for supervised training; got none in {batch.tokens[0]}. "
                 "Open the data set with its labels."
             )
-        volumes = [self._target(batch, batch.targets.point_label, item) for item in range(batch.size)]
-        return replace(batch, targets=replace(batch.targets, semantic=torch.stack(volumes)))
+        volumes = [self._target(batch, label, item) for item in range(batch.size)]
+        chosen = choose_voxels(batch, volumes, self.max_voxels, generator)
+        inside = batch.grid.contains(batch.lidar.xyz)
+        order = torch.randperm(len(label), generator=generator)
+        rows = order[inside[order]][: self.max_points or None]
+        points = LabelledPoints(batch.lidar.xyz[rows], batch.lidar.batch[rows], self._without_noise(label[rows]))
+        return replace(batch, targets=replace(batch.targets, semantic=chosen, semantic_points=points))
+
+    def _without_noise(self, label: Tensor) -> Tensor:
+        return torch.where(label == self.ignore_label, IGNORED, label)
 
     def _target(self, batch: Batch, label: Tensor, item: int) -> UInt8[Tensor, "X Y Z"]:
         rows = batch.lidar.batch == item
@@ -55,28 +68,17 @@ class LabelledSemantics:
         )
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
-        targets = batch.targets
-        assert targets.semantic is not None and targets.point_label is not None, "prepare() fills them"
-        volume = rows_from_volume(scene.read_dense("semantic")).float()
-        voxel_target = targets.semantic.flatten().long()
-        inside = batch.grid.contains(batch.lidar.xyz)
-        points = scene.read("semantic", batch.lidar.xyz[inside], batch.lidar.batch[inside]).float()
-        label = targets.point_label[inside]
-        point_target = torch.where(label == self.ignore_label, IGNORED, label)
-        unseen = volume[voxel_target == IGNORED]
-        free = torch.full((len(unseen),), self.free_label, device=unseen.device)
+        voxels, points = batch.targets.semantic, batch.targets.semantic_points
+        assert voxels is not None and points is not None, "prepare() fills them"
+        voxel_logit = scene.read("semantic", voxels.xyz, voxels.batch).float()
+        point_logit = scene.read("semantic", points.xyz, points.batch).float()
+        voxel_ce, voxel_lovasz = class_terms(voxel_logit, voxels.label, 1.0)
+        point_ce, point_lovasz = class_terms(point_logit, points.label, 1.0)
+        unobserved = unobserved_term(voxel_logit, voxels.label, self.free_label)
         return {
-            **self._terms("voxel", volume, voxel_target),
-            **self._terms("point", points, point_target),
-            "semantic/unobserved": self.weight
-            * self.unobserved_weight
-            * cross_entropy(unseen, free, ignore=IGNORED),
-        }
-
-    def _terms(self, name: str, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        known = target != IGNORED
-        return {
-            f"semantic/{name}_ce": self.weight * cross_entropy(logits, target, ignore=IGNORED),
-            f"semantic/{name}_lovasz": self.weight
-            * lovasz_softmax(logits[known].softmax(-1), target[known], ignore=IGNORED),
+            "semantic/voxel_ce": self.weight * voxel_ce,
+            "semantic/voxel_lovasz": self.weight * voxel_lovasz,
+            "semantic/point_ce": self.weight * point_ce,
+            "semantic/point_lovasz": self.weight * point_lovasz,
+            "semantic/unobserved": self.weight * self.unobserved_weight * unobserved,
         }

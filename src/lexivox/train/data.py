@@ -59,7 +59,7 @@ class TrainingSteps(Dataset[Batch]):
         ]
         batch = collate(drawn, self.grid)
         for supervision in self.supervisions:
-            batch = supervision.prepare(batch)
+            batch = supervision.prepare(batch, generator)
         return batch
 
     def indices(self, step: int) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lexivox.data.synthetic import objects
+from lexivox.data.synthetic import objects, vehicles
 from lexivox.data.synthetic.layout import KERB_M, Street, block_intervals
 from lexivox.data.synthetic.shapes import Shape, Shapes, place, stack
 
@@ -15,11 +15,11 @@ Rng = np.random.Generator
 RAW_CAR, RAW_TRUCK, RAW_BUS, RAW_BICYCLE, RAW_MOTORCYCLE = 17, 23, 16, 14, 21
 RAW_PEDESTRIAN, RAW_CONE, RAW_BARRIER = 2, 12, 9
 _BUILDERS = {
-    RAW_CAR: objects.car,
-    RAW_TRUCK: objects.truck,
-    RAW_BUS: objects.bus,
-    RAW_BICYCLE: objects.bicycle,
-    RAW_MOTORCYCLE: objects.motorcycle,
+    RAW_CAR: vehicles.car,
+    RAW_TRUCK: vehicles.truck,
+    RAW_BUS: vehicles.bus,
+    RAW_BICYCLE: vehicles.bicycle,
+    RAW_MOTORCYCLE: vehicles.motorcycle,
     RAW_PEDESTRIAN: objects.pedestrian,
     RAW_CONE: objects.cone,
     RAW_BARRIER: objects.barrier,
@@ -51,6 +51,16 @@ class Actor:
         return place(self.shapes, self.position(time_s), self.yaw_rad, self.velocity)
 
 
+@dataclass(frozen=True, slots=True)
+class EgoPlan:
+    """The ego's lane and steady speed: where others must not be."""
+
+    lane_y_m: float
+    start_m: float
+    speed: float
+    duration_s: float
+
+
 class Cast:
     """Collects actors and numbers their tracks from 1."""
 
@@ -61,16 +71,19 @@ class Cast:
     def add(self, raw: int, xyz: tuple[float, float, float], yaw_rad: float, speed: float = 0.0) -> float:
         """Build an actor and return its length, so that the next one keeps its distance."""
         parts: list[Shape]
-        parts, size = _BUILDERS[raw](self.rng)
+        if raw in (RAW_BICYCLE, RAW_MOTORCYCLE):
+            parts, size = _BUILDERS[raw](self.rng, rider=speed > 0)
+        else:
+            parts, size = _BUILDERS[raw](self.rng)
         track = len(self.actors) + 1
         self.actors.append(Actor(track, raw, stack(parts, raw, track), size, xyz, yaw_rad, speed))
         return size[0]
 
 
-def make_cast(rng: Rng, street: Street, ego_y: float, ego_speed: float, duration_s: float) -> list[Actor]:
+def make_cast(rng: Rng, street: Street, ego: EgoPlan) -> list[Actor]:
     """Draw everybody. Nobody drives through anybody: each lane has one speed, and parking has its own strip."""
     cast = Cast(rng)
-    _traffic(cast, street, ego_y, ego_speed, duration_s)
+    _traffic(cast, street, ego)
     for start, end in block_intervals(street):
         for side in (-1.0, 1.0):
             _parking(cast, street, start, end, side)
@@ -82,26 +95,23 @@ def make_cast(rng: Rng, street: Street, ego_y: float, ego_speed: float, duration
 
 def _vehicle(rng: Rng) -> int:
     kinds = (RAW_CAR, RAW_TRUCK, RAW_BUS, RAW_BICYCLE, RAW_MOTORCYCLE)
-    return int(rng.choice(kinds, p=(0.62, 0.13, 0.10, 0.09, 0.06)))
+    return int(rng.choice(kinds, p=(0.66, 0.10, 0.07, 0.10, 0.07)))
 
 
-def _traffic(cast: Cast, street: Street, ego_y: float, ego_speed: float, duration_s: float) -> None:
-    rng = cast.rng
+def _traffic(cast: Cast, street: Street, ego: EgoPlan) -> None:
+    """Fill every lane so far that it stays filled wherever the ego looks during the drive."""
+    rng, end_m = cast.rng, ego.start_m + ego.speed * ego.duration_s
     for direction in (-1.0, 1.0):  # of y: right lanes (y < 0) drive along +x
         for lane in range(street.num_lanes):
             y = direction * street.lane_m * (lane + 0.5)
-            is_ego_lane = direction < 0 and abs(y - ego_y) < street.lane_m / 2
-            speed = ego_speed if is_ego_lane else rng.uniform(4.0, 11.0)
-            heading = 0.0 if direction < 0 else np.pi
-            travel = speed * duration_s * (1.0 if direction < 0 else -1.0)
-            low, high = (
-                min(-60.0, -60.0 - travel),
-                max(70.0 + ego_speed * duration_s, 70.0 + ego_speed * duration_s - travel),
-            )
-            x = low + rng.uniform(0, 15)
-            while x < high:
+            is_ego_lane = direction < 0 and abs(y - ego.lane_y_m) < street.lane_m / 2
+            speed = ego.speed if is_ego_lane else rng.uniform(4.0, 11.0)
+            travel = -direction * speed * ego.duration_s
+            x = min(-70.0, -70.0 - travel) + rng.uniform(0, 15)
+            while x < max(end_m + 80.0, end_m + 80.0 - travel):
                 raw = _vehicle(rng)
-                if not (is_ego_lane and abs(x) < 16.0):
+                if not (is_ego_lane and abs(x - ego.start_m - 1.4) < 16.0):
+                    heading = 0.0 if direction < 0 else np.pi
                     x += cast.add(raw, (x, y + rng.uniform(-0.25, 0.25), 0.0), heading, speed)
                 x += rng.uniform(9.0, 38.0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import md5
 
 import numpy as np
@@ -11,19 +10,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lexivox.data.synthetic.actors import Actor, make_cast
-from lexivox.data.synthetic.concepts import CLASS_FROM_RAW, Concept
+from lexivox.data.synthetic.actors import Actor, EgoPlan, make_cast
+from lexivox.data.synthetic.capture import Pictures, Scene, Sweep, take_pictures, take_sweep
+from lexivox.data.synthetic.concepts import CLASS_FROM_RAW
 from lexivox.data.synthetic.layout import Light, Street, build_scenery, make_light, make_street
-from lexivox.data.synthetic.render import NOTHING, cast_camera, cast_lidar, cast_sun, pixel_rays
-from lexivox.data.synthetic.sensors import MAX_RANGE_M, CameraRig, Rig, make_rig
-from lexivox.data.synthetic.shading import (
-    Surface,
-    develop,
-    edges_of,
-    lit_colour,
-    sky_colour,
-    surface_at,
-)
+from lexivox.data.synthetic.sensors import CameraRig, Rig, make_rig
 from lexivox.data.synthetic.shapes import Array, Shapes, join, yaw_matrix
 from lexivox.data.synthetic.truth import voxel_truth
 from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample, VoxelLabels
@@ -32,44 +23,8 @@ from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 
 KEYFRAME_S = 0.5
-RANGE_NOISE_M = 0.02
-DROP_SHARE = 0.03
 SEEN_M = 100.0
 START_US = 1_700_000_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Six views of a keyframe: RGB, depth along the axis (inf: sky), fine concept and track of every pixel."""
-
-    rgb: Array  # (V, H, W, 3) uint8
-    depth_m: Array  # (V, H, W)
-    concept: Array  # (V, H, W) uint8
-    track: Array  # (V, H, W)
-    row: Array  # (V, H, W) shape
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """A LiDAR sweep in the sensor's frame with its truth; ``intensity`` 0..255."""
-
-    xyz: Array  # (P, 3) float32
-    intensity: Array
-    ring: Array
-    concept: Array
-    raw: Array
-    track: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """The world at one instant: solids near the ego, and where the ego is."""
-
-    shapes: Shapes
-    corners: Array
-    rotation: Array  # (3, 3) world from ego
-    position: Array  # (3,)
-    time_s: float
 
 
 class SyntheticDrive:
@@ -108,13 +63,14 @@ class SyntheticDrive:
         duration_s = KEYFRAME_S * num_keyframes
         self.street: Street = make_street(rng, self.speed * duration_s)
         self.light: Light = make_light(rng)
-        self.exposure = rng.uniform(0.95, 1.25)
         self.rig: Rig = make_rig(rng, image_hw, num_azimuths)
         lane = int(rng.integers(self.street.num_lanes))
         self._lane_y = -self.street.lane_m * (lane + 0.5) + rng.uniform(-0.3, 0.3)
         self._sway = (rng.uniform(0.0, 0.35), rng.uniform(0.0, 2 * np.pi), rng.uniform(25.0, 60.0))
         self.scenery: Shapes = build_scenery(rng, self.street)
-        self.actors: list[Actor] = make_cast(rng, self.street, self._lane_y, self.speed, duration_s)
+        self.actors: list[Actor] = make_cast(
+            rng, self.street, EgoPlan(self._lane_y, self._start_m, self.speed, duration_s)
+        )
         self.global_from_world = RigidTransform.from_yaw(
             rng.uniform(-np.pi, np.pi), [rng.uniform(200, 1800), rng.uniform(200, 1800), 0.0]
         )
@@ -165,74 +121,23 @@ class SyntheticDrive:
         low, high = corners.min(axis=1)[:, :2], corners.max(axis=1)[:, :2]
         gap = np.linalg.norm(np.maximum(np.maximum(low - position[:2], position[:2] - high), 0), axis=1)
         near = gap < SEEN_M
-        return Scene(shapes[near], corners[near], rotation, position, time_s)
+        return Scene(self.street, self.light, shapes[near], corners[near], rotation, position)
 
     # ----------------------------------------------------------------------------------------------- what is seen
 
     def pictures(self, index: int, scene: Scene | None = None) -> Pictures:
         """Render the six views."""
-        scene = scene or self.scene(index)
-        shape = (len(self.rig.cameras), *self.rig.image_hw)
-        depth, row = np.empty(shape, np.float32), np.empty(shape, np.int32)
-        rays = np.empty((3, *shape), np.float32)
-        origins = np.empty((len(self.rig.cameras), 3))
-        for v, camera in enumerate(self.rig.cameras):
-            rotation, origins[v] = (
-                scene.rotation @ camera.rotation,
-                scene.rotation @ camera.position + scene.position,
-            )
-            hits = cast_camera(
-                scene.shapes, scene.corners, rotation, origins[v], camera.image_from_cam, self.rig.image_hw
-            )
-            depth[v], row[v] = hits.t, hits.row
-            pixels = pixel_rays(camera.image_from_cam, self.rig.image_hw).reshape(3, -1)
-            rays[:, v] = (rotation @ pixels).reshape(3, *self.rig.image_hw)
-        return self._shade(index, scene, depth, row, rays, origins)
-
-    def _shade(
-        self, index: int, scene: Scene, depth: Array, row: Array, rays: Array, origins: Array
-    ) -> Pictures:
-        hit = row != NOTHING
-        view = np.nonzero(hit)[0]
-        length = np.linalg.norm(rays, axis=0)
-        world = origins.astype(np.float32)[view].T + rays[:, hit] * depth[hit]
-        range_m = depth[hit] * length[hit]
-        surface = surface_at(scene.shapes, self.street, world, row[hit], range_m)
-        shadow = cast_sun(scene.shapes, scene.corners, self.light.to_sun, scene.position[:2])
-        image = np.empty((*row.shape, 3), np.float32)
-        image[hit] = lit_colour(surface, self.light, shadow, world, range_m)
-        image[~hit] = sky_colour(self.light, (rays / length)[:, ~hit])
-        concept, track = np.full(row.shape, Concept.SKY, np.uint8), np.zeros(row.shape, np.int64)
-        concept[hit], track[hit] = surface.concept, surface.track
         rng = np.random.default_rng([self.seed, 2, index])
-        rgb = develop(image, edges_of(row), self.exposure, rng)
-        return Pictures(rgb, depth, concept, track, row)
+        return take_pictures(scene or self.scene(index), self.rig, rng)
 
     def pixel_labels(self, index: int) -> UInt8[Tensor, "V H W"]:
         """Fine concept (``concepts.CONCEPT_NAMES``) of every pixel of every view."""
         return torch.from_numpy(self.pictures(index).concept)
 
     def sweep(self, index: int, scene: Scene | None = None) -> Sweep:
-        """One turn of the LiDAR, with range noise and lost returns."""
-        scene, rng = scene or self.scene(index), np.random.default_rng([self.seed, 3, index])
-        rotation = scene.rotation @ self.rig.lidar_rotation
-        origin = scene.rotation @ self.rig.lidar_position + scene.position
-        rays = self.rig.lidar_directions
-        hits = cast_lidar(scene.shapes, scene.corners, rotation, origin, rays, self.rig.elevation_rad)
-        ring, column = np.nonzero((hits.row != NOTHING) & (hits.t < MAX_RANGE_M))
-        range_m, direction = hits.t[ring, column], rays[:, ring, column]
-        world = (rotation @ (direction * range_m) + origin[:, None]).astype(np.float32)
-        surface = surface_at(scene.shapes, self.street, world, hits.row[ring, column], range_m)
-        keep, intensity = _returns(surface, rotation @ direction, range_m, rng)
-        xyz = (direction * (range_m + RANGE_NOISE_M * rng.standard_normal(range_m.size))).T.astype(np.float32)
-        return Sweep(
-            xyz[keep],
-            intensity[keep],
-            ring[keep],
-            surface.concept[keep],
-            surface.raw[keep],
-            surface.track[keep],
-        )
+        """One turn of the LiDAR."""
+        rng = np.random.default_rng([self.seed, 3, index])
+        return take_sweep(scene or self.scene(index), self.rig, rng)
 
     def voxel_labels(self, index: int, grid: VoxelGrid, scene: Scene | None = None) -> VoxelLabels:
         """Complete truth on any grid in the ego or LiDAR frame."""
@@ -288,24 +193,6 @@ class SyntheticDrive:
             )
             for camera, rgb in zip(self.rig.cameras, pictures.rgb, strict=True)
         )
-
-
-def _returns(
-    surface: Surface, direction: Array, range_m: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Which beams come back (glass and grazing hits often do not), and how bright."""
-    facing = np.abs((surface.normal * direction).sum(axis=0))
-    glass = np.isin(surface.concept, (Concept.WINDOW, Concept.CAR_WINDOW))
-    lost = (
-        DROP_SHARE
-        + 0.35 * glass
-        + 0.25 * np.clip(1 - facing / 0.05, 0, 1)
-        + 0.2 * (range_m / MAX_RANGE_M) ** 3
-    )
-    keep = rng.random(range_m.size) >= lost
-    shine = surface.colour.mean(axis=1) * (0.35 + 0.65 * facing)
-    shine = np.where(surface.concept == Concept.SIGN, 1.0, shine * 0.45)
-    return keep, np.clip(np.round(255 * shine + rng.normal(0, 3, range_m.size)), 0, 255)
 
 
 def _box_row(actor: Actor, time_s: float, to_ego: Array, ego_position: Array, ego_yaw: float) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 from lexivox.data.synthetic import objects
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material
+from lexivox.data.synthetic.parts import box, hsv
 from lexivox.data.synthetic.shapes import PLANE, Array, Shape, Shapes, join, place, stack
 
 SLAB_DEPTH_M = 70.0
@@ -131,19 +132,36 @@ def build_scenery(rng: Rng, street: Street) -> Shapes:
     far = 1e4
     ground = Shape(PLANE, (0, 0, 0), (far, far, 1.0), Material.GROUND, Concept.ROAD, (street.asphalt,) * 3)
     parts = [stack([ground])]
-    lamp_colour = objects.hsv(rng.random(), 0.25, rng.uniform(0.15, 0.5))
+    lamp_colour = hsv(rng.random(), 0.25, rng.uniform(0.15, 0.5))
     for start, end in block_intervals(street):
         for side in (-1.0, 1.0):
             parts.append(stack([_slab(street, start, end, side)]))
             parts += _building_row(rng, street, start, end, side)
             parts += _furniture(rng, street, start, end, side, lamp_colour)
+    parts += _skyline(rng, street)
     return join(parts)
+
+
+def _skyline(rng: Rng, street: Street) -> list[Shapes]:
+    """Houses and trees beyond the blocks, so that side streets do not end in the void."""
+    parts: list[Shapes] = []
+    for side in (-1.0, 1.0):
+        x, end = street.crossings[0, 0], street.crossings[-1, 0]
+        while x < end:
+            width = rng.uniform(9.0, 22.0)
+            y = side * (street.half_m + SLAB_DEPTH_M + rng.uniform(9.0, 14.0))
+            if rng.random() < 0.75:
+                parts.append(_building(rng, street, (x + width / 2, y), (width, 10.0)))
+            else:
+                parts.append(place(stack(objects.tree(rng, street.hue)), (x + width / 2, y, 0.0), 0.0))
+            x += width + rng.uniform(0.0, 5.0)
+    return parts
 
 
 def _slab(street: Street, start: float, end: float, side: float) -> Shape:
     middle = side * (street.half_m + SLAB_DEPTH_M / 2)
     height = street.kerb_height_m
-    return objects.box(
+    return box(
         Concept.SIDEWALK, street.paving, ((start + end) / 2, middle, height / 2), (end - start, SLAB_DEPTH_M, height),
         Material.SLAB,
     )  # fmt: skip
@@ -173,8 +191,8 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
     storey, floors = rng.uniform(2.8, 3.5), int(rng.choice([1, 2, 2, 3, 3, 4, 5, 7]))
     height, base = storey * floors + 0.6, street.kerb_height_m
     hue = rng.choice([0.02, 0.05, 0.08, 0.11, 0.14, rng.random()])
-    wall = objects.hsv(hue, rng.uniform(0.05, 0.55), rng.uniform(0.42, 0.92))
-    door = objects.hsv(rng.random(), rng.uniform(0.5, 0.95), rng.uniform(0.25, 0.75))
+    wall = hsv(hue, rng.uniform(0.05, 0.55), rng.uniform(0.42, 0.92))
+    door = hsv(rng.random(), rng.uniform(0.5, 0.95), rng.uniform(0.25, 0.75))
     style = float(rng.integers(3))  # bricks, plaster, slabs
     params = (
         storey,
@@ -184,18 +202,18 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
         rng.uniform(0, 97),
         style,
     )
-    walls = objects.box(
+    walls = box(
         Concept.WALL, wall, (0, 0, height / 2), (*size, height), Material.FACADE, accent=door, params=params
     )
-    roof_colour = objects.hsv(rng.choice([0.02, 0.06, 0.6]), rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.45))
+    roof_colour = hsv(rng.choice([0.02, 0.06, 0.6]), rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.45))
     if floors <= 3 and rng.random() < 0.6:
         rise = rng.uniform(1.6, 3.2)
-        roof = objects.box(
+        roof = box(
             Concept.WALL, roof_colour, (0, 0, height + rise / 2), (size[0], size[1] + 0.7, rise), Material.ROOF,
             taper=(0.0, 0.97),
         )  # fmt: skip
     else:
-        roof = objects.box(
+        roof = box(
             Concept.WALL, roof_colour, (0, 0, height + 0.15), (size[0], size[1] + 0.4, 0.3), Material.PLAIN
         )
     return place(stack([walls, roof]), (*xy, base), 0.0)

@@ -114,7 +114,9 @@ def bark(patch: Patch, street: Street) -> tuple[Array, Array]:
 
 def leaves(patch: Patch, street: Street) -> tuple[Array, Array]:
     x, y, z = patch.local
-    tone = 0.28 * m.noise(x + 0.7 * z, y - 0.6 * z, 6.0) + 0.12 * m.noise(x + z, y + z, 2.0, soft=True)
+    layer = np.floor(z * 7.0) * 0.61  # every layer of leaves reads the noise somewhere else
+    clump = np.floor(z * 2.0) * 3.7
+    tone = 0.26 * m.noise(x + 5.0 * layer, y + 3.0 * layer, 7.0) + 0.16 * m.noise(x + clump, y - clump, 2.5)
     depth = 0.25 * z / patch.half[2]  # darker underneath
     return m._painted(patch.colour, np.clip(tone + depth, -0.7, 0.7)), patch.concept
 

@@ -36,20 +36,16 @@ def pixel_rays(image_from_cam: Array, image_hw: tuple[int, int]) -> Array:
 
 
 def cast_camera(
-    shapes: Shapes,
-    corners: Array,
-    rotation: Array,
-    origin: Array,
-    image_from_cam: Array,
-    image_hw: tuple[int, int],
+    shapes: Shapes, corners: Array, rotation: Array, origin: Array, image_from_cam: Array, rays: Array
 ) -> Hits:
-    """Depth along the optical axis and shape of every pixel; ``rotation`` and ``origin`` are world from cam."""
-    height, width = image_hw
-    rays = pixel_rays(image_from_cam, image_hw).reshape(3, -1)
-    rays = (rotation @ rays).astype(np.float32).reshape(3, height, width)
-    windows = _image_windows(shapes, corners, rotation, origin, image_from_cam, image_hw)
-    depth = np.full(image_hw, np.inf, np.float32)
-    hit_row = np.full(image_hw, NOTHING, np.int32)
+    """Depth along the optical axis and shape of every pixel.
+
+    ``rotation`` and ``origin`` are world from cam, ``rays (3, H, W)`` the turned :func:`pixel_rays`.
+    """
+    _, height, width = rays.shape
+    windows = _image_windows(shapes, (corners - origin) @ rotation, image_from_cam, (height, width))
+    depth = np.full((height, width), np.inf, np.float32)
+    hit_row = np.full((height, width), NOTHING, np.int32)
     for row in np.flatnonzero((windows[:, 0] < windows[:, 1]) & (windows[:, 2] < windows[:, 3])):
         top, bottom, left, right = windows[row]
         window = (slice(top, bottom), slice(left, right))
@@ -65,16 +61,11 @@ def _keep_nearest(depth: Array, hit_row: Array, window: tuple, t: Array, row: in
     hit_row[window] = np.where(nearer, np.int32(row), hit_row[window])
 
 
-def _image_windows(
-    shapes: Shapes,
-    corners: Array,
-    rotation: Array,
-    origin: Array,
-    image_from_cam: Array,
-    image_hw: tuple[int, int],
-) -> Array:
-    """Pixel bounds ``(N, 4)`` top, bottom, left, right (half-open) of the boxes, clipped at the near plane."""
-    cam = (corners - origin) @ rotation
+def _image_windows(shapes: Shapes, cam: Array, image_from_cam: Array, image_hw: tuple[int, int]) -> Array:
+    """Pixel bounds ``(N, 4)`` top, bottom, left, right (half-open) of boxes with corners ``cam (N, 8, 3)``.
+
+    Boxes that reach behind the camera are cut at the near plane first.
+    """
     start, end = cam[:, _EDGES[:, 0]], cam[:, _EDGES[:, 1]]
     crosses = (start[..., 2] > NEAR_M) != (end[..., 2] > NEAR_M)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -116,21 +116,20 @@ def sky_colour(light: Light, direction: Array) -> Array:
     return colour + light.sun.astype(np.float32) * (0.25 * near_sun**12 + 0.8 * near_sun**400)
 
 
-def develop(image: Array, is_edge: Array, exposure: float, rng: np.random.Generator) -> Array:
-    """Linear picture ``(V, H, W, 3)`` to uint8: soft edges, exposure, tone curve, sensor noise."""
+def develop(image: Array, is_edge: Array, rng: np.random.Generator) -> Array:
+    """Linear pictures ``(V, H, W, 3)`` to uint8: soft edges, automatic exposure, tone curve, sensor noise."""
     soft = image.copy()
     soft[:, 1:-1, 1:-1] = (
         4 * image[:, 1:-1, 1:-1]
         + image[:, :-2, 1:-1] + image[:, 2:, 1:-1] + image[:, 1:-1, :-2] + image[:, 1:-1, 2:]
     ) / 8  # fmt: skip
-    image = np.where(is_edge[..., None], soft, image) * exposure
-    image = (
-        image * (1.0 + 0.18 * image) / (1.0 + 0.32 * image * image)
-    )  # lifts the middle, holds the highlights
-    grain = rng.standard_normal(image.shape, dtype=np.float32) * (
-        0.008 + 0.010 * np.sqrt(np.clip(image, 0, 1))
-    )
-    return (np.clip(image + grain, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = np.where(is_edge[..., None], soft, image)
+    exposure = rng.uniform(0.92, 1.08) * 0.44 / image.mean()
+    image = image * np.float32(np.clip(exposure, 0.7, 1.7))
+    image = np.where(image < 0.7, image, 0.7 + 0.3 * np.tanh((image - 0.7) / 0.3))  # holds the highlights
+    grain = rng.standard_normal(image.shape, dtype=np.float32)
+    image = image + grain * (0.008 + 0.010 * np.sqrt(np.clip(image, 0, 1)))
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def edges_of(row: Array) -> Array:
