@@ -148,7 +148,7 @@ def _people(cast: Cast, street: Street, start: float, end: float, side: float) -
     rng = cast.rng
     inner = street.half_m + KERB_M + street.verge_m + 0.9
     width = max(street.sidewalk_m - 1.5, 0.3)
-    for _ in range(int(rng.poisson((end - start) / 13.0))):
+    for _ in range(int(rng.poisson((end - start) / 9.0))):
         yaw = float(rng.choice([0.0, np.pi])) + rng.normal(0, 0.03)
         speed = rng.uniform(0.8, 1.7) if rng.random() < 0.75 else 0.0
         x = rng.uniform(start + 4, end - 4)
