@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,8 @@ class ResidualBackbone(nn.Module):
             for i, (c_in, c_out) in enumerate(zip(before, widths, strict=True))
         )
 
+        reset_convolutions(self, "relu")
+
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> list[Tensor]:
         height, width = images.shape[-2:]
         if height % self.stride_px or width % self.stride_px:
@@ -97,6 +99,8 @@ class FeaturePyramid(nn.Module):
             )
             for _ in range(num_levels)
         )
+
+        reset_convolutions(self, "linear")
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         merged = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
@@ -149,6 +153,15 @@ class ImageEncoder(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             levels = self.pyramid(self.backbone(x))
         return [level[: batch * views].to(x.dtype).unflatten(0, (batch, views)) for level in levels]
+
+
+def reset_convolutions(module: nn.Module, nonlinearity: Literal["relu", "linear"]) -> None:
+    """Start values that keep the features' variance through convolutions followed by ``nonlinearity``."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity=nonlinearity)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -172,7 +172,8 @@ def star_offsets(num_heads: int, num_points: int) -> Float[Tensor, "heads S 2"]:
 
 def reset_deformable(offsets: nn.Module, weights: nn.Module, star: Tensor) -> None:
     """Every query starts with the star's offsets and equal weights; both modules are Linear."""
-    assert isinstance(offsets, nn.Linear) and isinstance(weights, nn.Linear)
+    assert isinstance(offsets, nn.Linear)
+    assert isinstance(weights, nn.Linear)
     nn.init.zeros_(offsets.weight)
     nn.init.zeros_(weights.weight)
     nn.init.zeros_(weights.bias)
