@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lexivox.config import ExperimentConfig, LanguageConfig, build_model, load_config
 from lexivox.data.cache import FeatureCache
-from lexivox.data.types import SampleDataset
+from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
@@ -78,6 +79,10 @@ class Experiment:
     @cached_property
     def val_dataset(self) -> SampleDataset:
         return self.config.data.open("val", labels=True)
+
+    def unlabelled_val(self) -> SampleDataset:
+        """The held-out keyframes as a recording without labels, which is all that predicting needs."""
+        return self.config.data.open("val", labels=False)
 
     # ------------------------------------------------------------------------------------------------ stages
 
@@ -166,7 +171,16 @@ class Experiment:
         """The config's free queries over the finest labels that the data set has."""
         if not self.config.queries:
             return None
-        return QuerySet(self.config.queries, *dataset.query_labels())  # type: ignore[attr-defined]
+        fine_labels = getattr(dataset, "fine_labels", None)
+        if fine_labels is not None and (names := dataset.fine_names):  # type: ignore[attr-defined]
+            return QuerySet(self.config.queries, names, lambda index, sample: fine_labels(index))
+        return QuerySet(self.config.queries, dataset.classes.names, _point_labels)  # type: ignore[attr-defined]
+
+
+def _point_labels(index: int, sample: Sample) -> Tensor:
+    if sample.point_labels is None:
+        raise DataError(f"samples must have point labels to score queries; got none in {sample.token}.")
+    return sample.point_labels.label
 
 
 def open_run(run_dir: str | Path, cache_dir: Path | None = None) -> Experiment:

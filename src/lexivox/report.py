@@ -1,0 +1,274 @@
+"""What people look at: a run turned into the plain records that the viewer draws, and into files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lexivox.data.classes import ClassTable
+from lexivox.data.collate import grid_from_lidar
+from lexivox.data.labels import semantic_from_lidar
+from lexivox.data.transforms import resize_images
+from lexivox.data.types import IGNORED, Sample
+from lexivox.errors import ConfigError
+from lexivox.evaluate.report import ScoreTable as Scores
+from lexivox.experiment import Experiment
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.model import OccupancyModel
+from lexivox.prediction import Prediction
+from lexivox.teachers.vocabulary import Vocabulary
+from lexivox.train.log import read_log
+from lexivox.train.loop import LOG_FILE
+from lexivox.view.figure import figure
+from lexivox.view.html import write_report
+from lexivox.view.picture import save_png
+from lexivox.view.scene import (
+    ClassLayer,
+    Curve,
+    HeatLayer,
+    NamedImage,
+    QueryResult,
+    RunReport,
+    ScoreTable,
+    VoxelScene,
+    VoxelSet,
+)
+
+RETRIEVAL, OCCUPANCY, LIDAR = "pop3d-retrieval/cosine", "pop3d-occupancy/exact", "pop3d-lidar/unique"
+REPORT_FILE = "report.html"
+
+HEADLINES = (
+    ("iou_occupied", OCCUPANCY, "iou_occupied"),
+    ("miou", OCCUPANCY, "miou_present"),
+    ("lidar_miou", LIDAR, "miou_present"),
+    ("retrieval_map", RETRIEVAL, "map"),
+)
+"""Headline -> protocol and metric. Classes that the held-out keyframes never show are left out of means."""
+
+
+def headline_scores(scores: Scores) -> dict[str, dict[str, float]]:
+    """Per method the headline numbers that apply to it."""
+    rows: dict[str, dict[str, float]] = {}
+    for row in scores.rows:
+        named = {name: scores.value(row.method, protocol, metric) for name, protocol, metric in HEADLINES}
+        rows[row.method] = {name: value for name, value in named.items() if value is not None}
+    return rows
+
+
+def query_scores(scores: Scores, method: str) -> dict[str, dict[str, float | None]]:
+    """AP of every free query and of a random ranking, for one method."""
+    found = next((row.under(RETRIEVAL) for row in scores.rows if row.method == method), None)
+    if found is None:
+        return {}
+    random = found.per_class["random"]
+    return {text: {"ap": ap, "random": random[text]} for text, ap in found.per_class["ap"].items()}
+
+
+# -------------------------------------------------------------------------------------------------- scenes
+
+
+@dataclass(frozen=True, slots=True)
+class SceneMaker:
+    """Turns keyframes into scenes: prediction, truth where labels exist, and a heat layer for each query."""
+
+    model: OccupancyModel
+    table: ClassTable
+    vocabulary: Vocabulary | None
+    queries: Sequence[str] = ()
+    refine: int = 1
+
+    def scene(self, sample: Sample) -> VoxelScene:
+        prediction = self.model.predict(sample, refine=self.refine)
+        return self.scene_of(sample, prediction)
+
+    def scene_of(self, sample: Sample, prediction: Prediction) -> VoxelScene:
+        index = prediction.occupied_index
+        heats = tuple(HeatLayer(text, _heat(prediction, text)) for text in self.queries)
+        return VoxelScene(
+            grid=prediction.grid,
+            index=index.numpy(),
+            layers=(self._classes(prediction), *heats),
+            images=tuple(_picture(view.name, view.image) for view in _small(sample).views),
+            truth=self._truth(sample, prediction.grid),
+            title=f"{sample.drive} · {sample.token[:12]}",
+        )
+
+    def _classes(self, prediction: Prediction) -> ClassLayer:
+        labels = prediction.labels(self.vocabulary)
+        index = prediction.occupied_index
+        rows = labels[index[:, 0], index[:, 1], index[:, 2]].numpy()
+        names = self.vocabulary.class_names if self.vocabulary else self.table.names
+        palette = [self.table.palette[self.table.index_of(name)] for name in names]
+        return ClassLayer("classes", rows, tuple(names), np.array(palette, dtype=np.uint8))
+
+    def _truth(self, sample: Sample, grid: VoxelGrid) -> VoxelSet | None:
+        volume = _true_classes(sample, grid, self.table)
+        if volume is None:
+            return None
+        solid = (volume != self.table.free) & (volume != IGNORED)
+        palette = np.array(self.table.palette, dtype=np.uint8)
+        layer = ClassLayer("classes", volume[solid].numpy(), tuple(self.table.names), palette)
+        return VoxelSet("truth", solid.nonzero().numpy(), (layer,))
+
+
+def _heat(prediction: Prediction, text: str) -> np.ndarray:
+    """Cosine of every occupied voxel with the best of the comma-separated phrases, in index order."""
+    if prediction.text_encoder is None:
+        raise ConfigError("a model must have a language head to be asked in words; got none.")
+    vectors = prediction.text_encoder.encode([part.strip() for part in text.split(",") if part.strip()])
+    features = F.normalize(prediction.read_occupied("language"), dim=-1)
+    return (features @ vectors.T).amax(dim=-1).numpy()
+
+
+def _true_classes(sample: Sample, grid: VoxelGrid, table: ClassTable) -> torch.Tensor | None:
+    """Complete truth where a simulator gave it on this grid, else what the labelled LiDAR points say."""
+    if sample.voxel_labels is not None and sample.voxel_labels.grid == grid:
+        return sample.voxel_labels.label
+    if sample.point_labels is None or table.free is None:
+        return None
+    transform = grid_from_lidar(sample, grid)
+    return semantic_from_lidar(
+        grid,
+        transform.translation.float(),
+        transform.apply(sample.lidar.xyz),
+        sample.point_labels.label,
+        num_classes=table.num_classes,
+        free_label=table.free,
+        protocol="exact",
+    ).long()
+
+
+def _small(sample: Sample, width_px: int = 480) -> Sample:
+    height, width = sample.views[0].image_hw
+    if width <= width_px:
+        return sample
+    return resize_images(sample, (round(height * width_px / width), width_px))
+
+
+def _picture(name: str, image: torch.Tensor) -> NamedImage:
+    return NamedImage(name, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+
+
+# -------------------------------------------------------------------------------------------------- report
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Writes ``report.html`` and PNG pictures of a run.
+
+    Attributes:
+        experiment: whose held-out keyframes are shown.
+        model: trained.
+        scores: of the held-out keyframes.
+        queries: phrases with a heat map of their own.
+        seconds: how long each stage took.
+        facts: what a reader wants to know, e.g. the command.
+    """
+
+    experiment: Experiment
+    model: OccupancyModel
+    scores: Scores
+    queries: Sequence[str]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    refine: int = 1
+
+    def maker(self) -> SceneMaker:
+        experiment = self.experiment
+        table: ClassTable = experiment.val_dataset.classes  # type: ignore[assignment]
+        words = None if experiment.is_supervised else experiment.class_vocabulary()
+        queries = () if experiment.is_supervised else tuple(self.queries)
+        return SceneMaker(self.model, table, words, queries, self.refine)
+
+    def write(self, num_scenes: int = 3) -> list[Path]:
+        """The files made."""
+        dataset, maker = self.experiment.val_dataset, self.maker()
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_scenes, len(dataset))).round().astype(int))
+        scenes = [maker.scene(dataset[int(index)]) for index in chosen]
+        run_dir = self.experiment.run_dir
+        made = [write_report(self._report(scenes), run_dir / REPORT_FILE)]
+        made += [
+            save_png(figure(scene), run_dir / f"map_{number}.png") for number, scene in enumerate(scenes)
+        ]
+        made += [
+            save_png(figure(scenes[0], truth=True), run_dir / "map_0_truth.png")
+            for _ in scenes[:1]
+            if scenes[0].truth is not None
+        ]
+        for text in maker.queries[:3]:
+            name = "".join(c if c.isalnum() else "_" for c in text)
+            made.append(save_png(figure(scenes[0], text), run_dir / f"query_{name}.png"))
+        return made
+
+    def _report(self, scenes: Sequence[VoxelScene]) -> RunReport:
+        student = self.scores.rows[0].method
+        return RunReport(
+            title=f"lexivox · {self.experiment.config.name}",
+            scenes=tuple(scenes),
+            tables=tuple(score_tables(self.scores)),
+            queries=tuple(
+                QueryResult(text, row["ap"], row["random"], text)
+                for text, row in query_scores(self.scores, student).items()
+            ),
+            curves=tuple(loss_curves(self.experiment.run_dir)),
+            seconds=self.seconds,
+            facts=self.facts,
+            notes=self.scores.notes,
+        )
+
+
+def score_tables(scores: Scores) -> list[ScoreTable]:
+    """The headline table, and IoU by class under each protocol that has it."""
+    rows = headline_scores(scores)
+    columns = tuple(name for name, _, _ in HEADLINES)
+    note = "; ".join(f"{name}: {metric} of {protocol}" for name, protocol, metric in HEADLINES)
+    head = {method: tuple(named.get(c) for c in columns) for method, named in rows.items()}
+    tables = [ScoreTable(scores.title, columns, head, note)]
+    for protocol in (LIDAR, OCCUPANCY):
+        found = [(row.method, s) for row in scores.rows if (s := row.under(protocol)) is not None]
+        names = [name for name, value in found[0][1].per_class["iou"].items() if value is not None] if found else []
+        by_method = {method: tuple(s.per_class["iou"][name] for name in names) for method, s in found}
+        if by_method:
+            tables.append(ScoreTable(f"IoU by class, {protocol}", tuple(names), by_method))
+    return tables
+
+
+def loss_curves(run_dir: Path) -> list[Curve]:
+    rows = read_log(run_dir / LOG_FILE)
+    names = [key for key in (rows[0] if rows else {}) if key == "loss" or "/" in key or key == "language"]
+    steps = np.array([row["step"] for row in rows])
+    return [Curve(name, steps, np.array([row[name] for row in rows], dtype=np.float64)) for name in names]
+
+
+# ------------------------------------------------------------------------------------------------ live view
+
+
+class RunApp:
+    """A run behind the live page: held-out keyframes, asked any words."""
+
+    def __init__(self, experiment: Experiment, model: OccupancyModel, refine: int = 1) -> None:
+        self.experiment, self.model = experiment, model
+        self.maker = Reporter(experiment, model, Scores(""), (), refine=refine).maker()
+        self.dataset = experiment.val_dataset
+        self._predictions: dict[int, Prediction] = {}
+
+    def frames(self) -> list[str]:
+        pairs = zip(self.dataset.drives, self.dataset.tokens, strict=True)
+        return [f"{drive} · {token[:12]}" for drive, token in pairs]
+
+    def scene(self, frame: int) -> VoxelScene:
+        sample = self.dataset[frame]
+        prediction = self.model.predict(sample, refine=self.maker.refine)
+        _ = prediction.read_occupied("language")
+        self._predictions = {frame: prediction}
+        return self.maker.scene_of(sample, prediction)
+
+    def query(self, frame: int, text: str) -> np.ndarray:
+        if frame not in self._predictions:
+            self.scene(frame)
+        return _heat(self._predictions[frame], text)
