@@ -11,7 +11,7 @@ twin of the tests) visits the same voxels. Per ray, in float64 and in voxel coor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -126,18 +126,15 @@ def visited_voxels(
     t_enter = torch.zeros(len(row), dtype=segments.start.dtype, device=row.device)
     for axis, crossings in enumerate(axes):
         crossing_row = torch.repeat_interleave(crossings.count)
-        before = crossings.count.cumsum(dim=0) - crossings.count
-        number = torch.arange(len(crossing_row), device=row.device) - before[crossing_row] + 1
-        t = crossings.time(crossing_row, number)
+        first_number = crossings.count.cumsum(dim=0) - crossings.count
+        number = torch.arange(1, len(crossing_row) + 1, device=row.device) - first_number[crossing_row]
+        here = [other.at(crossing_row) for other in axes]
+        t = here[axis].time(number)
         steps = [
-            number if other == axis else axes[other].count_before(crossing_row, t, equal=other < axis)
-            for other in range(3)
+            number if other == axis else here[other].count_before(t, equal=other < axis) for other in range(3)
         ]
-        place = offset[crossing_row] + steps[0] + steps[1] + steps[2]
-        walked = torch.stack(
-            [step * other.sign[crossing_row] for step, other in zip(steps, axes, strict=True)], -1
-        )
-        index[place] += walked
+        place = offset.index_select(0, crossing_row) + steps[0] + steps[1] + steps[2]
+        index[place] += torch.stack([step * other.sign for step, other in zip(steps, here, strict=True)], -1)
         t_enter[place] = t.clamp(0.0, 1.0)
     return index, row, t_enter
 
@@ -161,23 +158,22 @@ class _AxisCrossings:
         inverse = torch.where(steps != 0, 1.0 / extent, 0.0)
         return cls(start, extent, inverse, first, steps.sign(), steps.abs())
 
-    def time(self, row: Int64[Tensor, "N"], number: Int64[Tensor, "N"]) -> Float[Tensor, "N"]:
-        """When the segments in ``row`` cross the planes ``number``."""
-        sign = self.sign[row]
-        plane = self.first[row] + sign * number + (sign < 0)
-        return (plane - self.start[row]) * self.inverse[row]
+    def at(self, row: Int64[Tensor, "N"]) -> _AxisCrossings:
+        return _AxisCrossings(*(getattr(self, f.name).index_select(0, row) for f in fields(self)))
 
-    def count_before(
-        self, row: Int64[Tensor, "N"], t: Float[Tensor, "N"], *, equal: bool
-    ) -> Int64[Tensor, "N"]:
-        """How many planes are crossed before ``t``, or at ``t`` where ``equal``."""
-        count = self.count[row]
-        position = torch.floor(self.start[row] + t * self.extent[row]).to(torch.int64)
-        guess = (self.sign[row] * (position - self.first[row])).clamp_min(0).minimum(count)
+    def time(self, number: Int64[Tensor, "R"]) -> Float[Tensor, "R"]:
+        """When each segment crosses its plane ``number``."""
+        plane = self.first + self.sign * number + (self.sign < 0)
+        return (plane - self.start) * self.inverse
+
+    def count_before(self, t: Float[Tensor, "R"], *, equal: bool) -> Int64[Tensor, "R"]:
+        """How many planes each segment crosses before ``t``, or until ``t`` where ``equal``."""
+        position = torch.floor(self.start + t * self.extent).to(torch.int64)
+        guess = (self.sign * (position - self.first)).clamp_min(0).minimum(self.count)
         # The position may round across one plane; the crossing times of its two neighbours decide.
-        t_last, t_next = self.time(row, guess), self.time(row, guess + 1)
+        t_last, t_next = self.time(guess), self.time(guess + 1)
         too_many = (guess > 0) & ((t_last > t) if equal else (t_last >= t))
-        too_few = (guess < count) & ((t_next <= t) if equal else (t_next < t))
+        too_few = (guess < self.count) & ((t_next <= t) if equal else (t_next < t))
         return guess - too_many.to(torch.int64) + too_few.to(torch.int64)
 
 

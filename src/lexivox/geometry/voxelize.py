@@ -26,9 +26,9 @@ def voxels_of_points(
     grid: VoxelGrid, xyz: Float[Tensor, "P 3"]
 ) -> tuple[Int64[Tensor, "N"], Int64[Tensor, "N"]]:
     """The points inside the grid: which of the given ones they are, and the flat number of their voxels."""
-    index = grid.index_from_xyz(xyz.to(torch.float64))
-    kept = (grid.contains_index(index) & xyz.isfinite().all(dim=-1)).nonzero()[:, 0]
-    return kept, grid.flat_from_index(index[kept])
+    xyz = xyz.to(torch.float64)
+    kept = grid.contains(xyz).nonzero()[:, 0]
+    return kept, grid.flat_from_index(grid.index_from_xyz(xyz[kept]))
 
 
 def occupancy_counts(grid: VoxelGrid, xyz: Float[Tensor, "P 3"]) -> Int64[Tensor, "X Y Z"]:

@@ -85,7 +85,8 @@ def mark_sampled(
     """True for the voxels that hold one of ``num_samples`` evenly spaced points of a ray, both ends included."""
     marked = torch.zeros(grid.num_voxels, dtype=torch.bool, device=ends.device)
     for some_origins, some_ends in _chunks(origins, ends):
-        index = sample_segments(grid, some_origins, some_ends, num_samples)
+        is_real = (some_origins + some_ends).isfinite().all(dim=-1)
+        index = sample_segments(grid, some_origins[is_real], some_ends[is_real], num_samples)
         marked[grid.flat_from_index(index[grid.contains_index(index)])] = True
     return marked.view(grid.shape)
 
