@@ -35,5 +35,5 @@ def quantize(score: Float[np.ndarray, "N"]) -> tuple[UInt8[np.ndarray, "N"], flo
     """Scores as 0..255 between their lowest and highest finite value, which are returned too."""
     finite = score[np.isfinite(score)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    unit = (np.clip(np.nan_to_num(score.astype(np.float64), nan=low), low, high) - low) / max(high - low, 1e-12)
-    return np.round(unit * 255).astype(np.uint8), low, high
+    known = np.clip(np.nan_to_num(score.astype(np.float64), nan=low), low, high)
+    return np.round((known - low) / max(high - low, 1e-12) * 255).astype(np.uint8), low, high

@@ -1,4 +1,4 @@
-"""Pictures put together: camera images in the order of the rig, the map beside them, a legend, LiDAR on an image."""
+"""Pictures put together: camera images in the order of the rig, the map, its legend, LiDAR on an image."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from lexivox.errors import DataError
 from lexivox.view.pack import pack_report
 from lexivox.view.scene import RunReport
 
-SCRIPTS = ("theme.js", "mesh.js", "camera.js", "gl.js", "fallback.js", "map.js", "charts.js", "parts.js", "app.js")
+SCRIPTS = ("theme", "mesh", "camera", "gl", "fallback", "props", "map", "charts", "parts", "app")
+"""In the order in which they need each other."""
 
 
 def write_report(report: RunReport, path: Path | str) -> Path:
@@ -27,7 +28,8 @@ def write_report(report: RunReport, path: Path | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(report_html(report), encoding="utf-8")
     except OSError as error:
-        raise DataError(f"report must be writable; got {error.strerror}. Choose another place: {path}") from error
+        rule = f"report must be writable; got {error.strerror}"
+        raise DataError(f"{rule}. Choose another place: {path}") from error
     return path
 
 
@@ -41,7 +43,7 @@ def page(title: str, payload: dict[str, Any]) -> str:
     slots = {
         "title": html.escape(title),
         "style": asset("style.css"),
-        "script": "\n".join(asset(name) for name in SCRIPTS),
+        "script": "\n".join(asset(f"{name}.js") for name in SCRIPTS),
         "data": json_for_script(payload),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], asset("page.html"))

@@ -62,7 +62,12 @@ def render_scene(
 
 
 def birds_eye(
-    scene: VoxelScene, layer: str | None = None, *, truth: bool = False, theme: Theme = "light", scale: int = 3
+    scene: VoxelScene,
+    layer: str | None = None,
+    *,
+    truth: bool = False,
+    theme: Theme = "light",
+    scale: int = 3,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The highest voxel of every column from above, ``scale`` pixels each: forward is up, left is left."""
     voxels = scene.voxels(truth)

@@ -1,4 +1,4 @@
-"""Convex polygons painted far to near with numpy: every covered pixel is touched once per polygon, no more."""
+"""Convex polygons painted far to near with numpy: every pixel is touched once per polygon."""
 
 from __future__ import annotations
 

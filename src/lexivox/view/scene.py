@@ -1,4 +1,4 @@
-"""What can be looked at: plain records of one keyframe's voxels and of one run. Nothing here knows a model."""
+"""What can be looked at: plain records of one keyframe's voxels and of a run, never a model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ClassLayer:
     def __post_init__(self) -> None:
         if not 0 < len(self.classes) <= MAX_CLASSES or len(self.palette) != len(self.classes):
             raise ShapeError(
-                f"palette of layer {self.name!r} must hold one colour for each of 1 to {MAX_CLASSES} classes; "
+                f"palette of layer {self.name!r} must hold a colour for each of 1 to {MAX_CLASSES} classes; "
                 f"got {len(self.palette)} colours for {len(self.classes)} classes."
             )
         if self.label.size and not 0 <= self.label.min() <= self.label.max() < len(self.classes):
@@ -53,7 +53,7 @@ class ClassLayer:
 
 @dataclass(frozen=True, slots=True)
 class HeatLayer:
-    """A score for every voxel, higher = fits the query better. Not a number = no score (drawn as the lowest)."""
+    """A score for every voxel, higher = fits the query better. NaN = no score, drawn as the lowest."""
 
     name: str
     score: Float[np.ndarray, "N"]
@@ -170,7 +170,7 @@ def check_layers(index: np.ndarray, layers: tuple[Layer, ...]) -> None:
     for layer in layers:
         if len(layer) != len(index):
             raise ShapeError(
-                f"layer {layer.name!r} must hold one value per voxel; got {len(layer)} for {len(index)} voxels."
+                f"layer {layer.name!r} must hold a value per voxel; got {len(layer)} for {len(index)} voxels."
             )
 
 
@@ -199,9 +199,8 @@ class ScoreTable:
     def __post_init__(self) -> None:
         for name, cells in self.rows.items():
             if len(cells) != len(self.columns):
-                raise ShapeError(
-                    f"row {name!r} of table {self.title!r} must have {len(self.columns)} cells; got {len(cells)}."
-                )
+                rule = f"row {name!r} of table {self.title!r} must have {len(self.columns)} cells"
+                raise ShapeError(f"{rule}; got {len(cells)}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ _PLACES = ("front left", "front", "front right", "back left", "left", "back", "b
 
 
 def place_of(name: str) -> str | None:
-    """``"front left"`` of ``CAM_FRONT_LEFT`` or ``front_left_camera``; ``None`` for a name that says nothing."""
+    """``"front left"`` of ``CAM_FRONT_LEFT`` or ``front_left_camera``; ``None`` when it says nothing."""
     words = set(re.findall(r"front|rear|back|left|right", name.lower()))
     if "rear" in words:
         words = (words - {"rear"}) | {"back"}
@@ -25,5 +25,4 @@ def surround_order(names: Sequence[str]) -> list[int]:
     rank = {place: number for number, place in enumerate(_PLACES)}
     places = [place_of(name) for name in names]
     keys = [(len(rank) if place is None else rank[place], i) for i, place in enumerate(places)]
-    # Left and right are drawn in the rear row around "back": "left" before it, "right" behind it.
     return [i for _, i in sorted(keys)]

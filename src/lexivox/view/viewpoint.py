@@ -20,8 +20,8 @@ NEAR_M = 0.1
 class Viewpoint:
     """An upright orbit camera: it looks at ``target`` from ``distance_m`` away.
 
-    ``azimuth_rad`` is the direction from the target to the eye, counter-clockwise from the grid's +x seen from
-    above; ``elevation_rad`` the height of the eye over the horizon.
+    ``azimuth_rad`` is the direction from the target to the eye, counter-clockwise from the grid's +x as seen
+    from above; ``elevation_rad`` the height of the eye over the horizon.
     """
 
     target: tuple[float, float, float]
@@ -42,7 +42,7 @@ class Viewpoint:
         return np.asarray(self.target, dtype=np.float64) + self.distance_m * away
 
     def axes(self) -> Float[np.ndarray, "3 3"]:
-        """Rows: right, down, forward of the camera in the grid's frame: a rotation, so nothing is mirrored."""
+        """Rows: right, down, forward of the camera in the grid: a rotation, so nothing is mirrored."""
         forward = np.asarray(self.target, dtype=np.float64) - self.eye
         forward /= np.linalg.norm(forward)
         right = np.array([-math.sin(self.azimuth_rad), math.cos(self.azimuth_rad), 0.0])

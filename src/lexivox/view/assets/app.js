@@ -80,8 +80,8 @@ class App {
     $("heat").hidden = layer?.kind !== "heat";
     $("classes").hidden = layer?.kind !== "class";
     if (layer?.kind === "heat") {
-      $("lo").textContent = number(layer.lo);
-      $("hi").textContent = number(layer.hi);
+      $("lo").textContent = score(layer.lo);
+      $("hi").textContent = score(layer.hi);
       showRamp();
       showHits(layer, (hit) => { this.view.choose(hit.row); this.view.fly(hit.xyz, Math.min(this.view.camera.distance, 24)); });
     }
@@ -164,7 +164,7 @@ class App {
       const k = classLayer.value[i];
       out.push(el("i", { style: { background: classLayer.palette[k] } }), classLayer.classes[k]);
     } else out.push("occupied");
-    if (layer?.kind === "heat") out.push(` · ${number(layer.lo + (layer.value[i] / 255) * (layer.hi - layer.lo))}`);
+    if (layer?.kind === "heat") out.push(` · ${score(layer.lo + (layer.value[i] / 255) * (layer.hi - layer.lo))}`);
     const place = this.view.center(i).map((v) => v.toFixed(1)).join(", ");
     out.push(el("span", {}, `${place} m (${grid.frame}) · voxel ${this.voxels.mesh.voxel(i).join(", ")}`));
     return out;
@@ -200,7 +200,7 @@ class App {
       this.asked = text;
       this.choose(0, layer.name);
       const best = layer.hits[0];
-      say(`${best ? `best ${number(best.score)}, ` : ""}${Math.round(performance.now() - began)} ms`, false);
+      say(`${best ? `best ${score(best.score)}, ` : ""}${Math.round(performance.now() - began)} ms`, false);
     } catch (error) {
       if (this.wish === wish) say(error.message, true);
     }

@@ -32,7 +32,7 @@ function showHits(layer, choose) {
   $("hits").replaceChildren(...layer.hits.map((hit, n) => {
     const place = hit.xyz.map((v) => v.toFixed(1)).join(", ");
     return el("li", {}, el("button", { type: "button", title: "Fly there", onclick: () => choose(hit) },
-      el("span", {}, `${n + 1}`), el("span", {}, `${place} m`), el("b", {}, number(hit.score))));
+      el("span", {}, `${n + 1}`), el("span", {}, `${place} m`), el("b", {}, score(hit.score))));
   }));
 }
 
@@ -52,12 +52,10 @@ function showQueries(queries, current, choose) {
     const gain = q.ap === null || !q.random ? "–" : `${(q.ap / q.random).toFixed(1)}×`;
     return el("tr", { className: `pick${q.layer === current ? " on" : ""}`, onclick: () => choose(q.layer) },
       el("th", { scope: "row" }, el("button", { type: "button", className: "link" }, q.text)),
-      ...[precision(q.ap), precision(q.random), gain].map((text) => el("td", {}, text)), el("td", {}, bar));
+      ...[score(q.ap), score(q.random), gain].map((text) => el("td", {}, text)), el("td", {}, bar));
   });
   table.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }
-
-const precision = (value) => (value === null ? "–" : value.toFixed(3));
 
 function showTables(tables) {
   $("tables").hidden = !tables.length;

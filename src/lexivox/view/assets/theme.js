@@ -29,6 +29,8 @@ function number(value, digits = 3) {
   return value.toFixed(size >= 100 ? 1 : size >= 10 ? 2 : digits);
 }
 
+const score = (value) => (value === null ? "–" : value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : value.toFixed(3));
+
 async function unpack(text, Type) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
