@@ -6,7 +6,6 @@ those of the published weights, so a state dict of them loads strictly.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lexivox.errors import WeightsError
+from lexivox.teachers.frozen import frozen, weights_fingerprint
 
 CITYSCAPES_NAMES: tuple[str, ...] = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
@@ -184,7 +184,9 @@ class EspNetSegmenter:
     @property
     def fingerprint(self) -> str:
         """Everything besides the images that the probabilities depend on."""
-        return f"espnet-{self.image_hw[0]}x{self.image_hw[1]}-{self.stride}-{_fingerprint(self.network)}"
+        return (
+            f"espnet-{self.image_hw[0]}x{self.image_hw[1]}-{self.stride}-{weights_fingerprint(self.network)}"
+        )
 
     def probs(self, images: UInt8[Tensor, "V 3 H W"]) -> Float[Tensor, "V K h w"]:
         """Probabilities of the 19 classes: the background is dropped and the rest made to sum to 1."""
@@ -211,27 +213,12 @@ def load_espnet(weights: str | Path) -> EspNet:
     Raises:
         WeightsError: the file is missing, is no plain ``.npz``, or holds other arrays than the network needs.
     """
-    network = EspNet()
     try:
         with np.load(weights, allow_pickle=False) as archive:
-            state = {key: torch.from_numpy(archive[key]) for key in archive.files}
-        missing, unexpected = network.load_state_dict(state, strict=False)
-        missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    except (OSError, ValueError, RuntimeError) as error:
+            arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"ESPNet weights must be its published npz; got {reason}. Check: {weights}"
         ) from error
-    if missing or unexpected:
-        raise WeightsError(
-            f"ESPNet weights must hold every array of p=2, q=8; got {len(missing)} missing, "
-            f"{len(unexpected)} unknown. Take the decoder file: {weights}"
-        )
-    return network.eval().requires_grad_(False)
-
-
-def _fingerprint(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()[:8]
+    return frozen(EspNet, arrays, "ESPNet (p = 2, q = 8)")

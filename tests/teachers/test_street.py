@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lexivox.errors import WeightsError
+from lexivox.teachers import street
+from lexivox.teachers.base import ImageTeacher, check_same_space
+from lexivox.teachers.street import StreetNet, StreetTeacher, resize_to_height, street_teacher
+from lexivox.teachers.text import TableTextEncoder
+
+WORDS = {
+    "automobile": "car", "sedan": "car", "van": "car", "lorry": "truck", "pick-up": "truck", "coach": "bus",
+    "bike": "bicycle", "motorbike": "motorcycle", "moped": "motorcycle", "person walking": "pedestrian",
+    "woman": "pedestrian", "foliage": "tree", "bush": "tree", "house": "building", "facade": "building",
+    "building door": "door", "entrance": "door", "glass pane": "window", "wheel": "tire", "street": "road",
+    "asphalt": "road", "walkway": "sidewalk", "lawn": "grass", "lamp post": "pole",
+    "road sign": "traffic sign", "orange cone": "traffic cone", "guard rail": "barrier", "clouds": "sky",
+}  # fmt: skip
+"""Words the teacher was never trained with and the concept each must be nearest to."""
+
+
+@pytest.fixture(scope="module")
+def teacher() -> StreetTeacher:
+    return street_teacher()
+
+
+def test_embedded_teacher_is_small_and_describes_itself(teacher) -> None:
+    assert isinstance(teacher, ImageTeacher)
+    assert teacher.dim == 384
+    assert len(teacher.concepts) == len(teacher.text_matrix) == 19
+    assert teacher.space == teacher.description["space"]
+    folder = Path(street.__file__).parent / "weights"
+    assert (folder / "street.safetensors").stat().st_size < 3e6
+    assert min(teacher.description["recipe"]["train_seeds"]) >= 900_000
+    assert 0.8 < teacher.description["held_out"]["pixel_accuracy"] < 1.0
+    assert teacher.fingerprint.startswith(teacher.space)
+
+
+def test_features_are_the_mixed_text_vectors(teacher) -> None:
+    images = torch.randint(
+        0, 256, (2, 3, 160, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    probs, features = teacher.probs(images), teacher.features(images)
+    assert features.shape == (2, 384, 40, 24)
+    assert not features.requires_grad
+    expected = (probs[1, :, 3, 5, None] * teacher.text_matrix).sum(dim=0)
+    assert torch.allclose(features[1, :, 3, 5], expected, atol=1e-5)
+    assert torch.allclose(features[1:], teacher.features(images[1:]), atol=1e-5)
+
+
+def test_other_image_sizes_are_brought_to_the_trained_height(teacher) -> None:
+    images = torch.full((1, 3, 90, 160), 100, dtype=torch.uint8)
+    assert teacher.features(images).shape == (1, 384, 40, 71)  # 160 x 284
+    assert torch.equal(resize_to_height(images, 90), images.float())
+
+
+def test_two_teachers_are_equal_and_no_global_state_moves(teacher) -> None:
+    state = torch.random.get_rng_state()
+    again = street_teacher()
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert again.fingerprint == teacher.fingerprint
+    assert teacher.to("cpu").fingerprint == teacher.fingerprint
+
+
+def test_text_matrix_fits_the_text_encoder(teacher, minilm) -> None:
+    encoder = teacher.text_encoder()
+    check_same_space(teacher, encoder)
+    assert torch.allclose(encoder.encode(teacher.concepts), teacher.text_matrix, atol=2e-3)
+
+
+def test_words_never_seen_find_their_concept(teacher, minilm) -> None:
+    scores = teacher.text_encoder().encode(list(WORDS)) @ teacher.text_matrix.T
+    found = [teacher.concepts[index] for index in scores.argmax(dim=1)]
+    assert not set(WORDS) & set(teacher.concepts)
+    assert dict(zip(WORDS, found, strict=True)) == WORDS
+
+
+def test_a_flat_sky_is_sky(teacher) -> None:
+    """A blue gradient over a grey plane: the teacher must at least know up from down."""
+    rows = torch.linspace(0, 1, 80)[:, None]
+    blue = torch.stack([90 + 70 * rows, 130 + 50 * rows, 210 + 10 * rows]).expand(3, 80, 288)
+    picture = torch.cat([blue, torch.full((3, 80, 288), 75.0)], dim=1).round().to(torch.uint8)[None]
+    top = teacher.probs(picture)[0, :, :15].mean(dim=(1, 2))
+    assert teacher.concepts[int(top.argmax())] == "sky"
+
+
+def test_network_keeps_batches_apart_and_learns() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = StreetNet(3, widths=(4, 8, 8, 8))
+    images = torch.rand(4, 3, 32, 48, generator=torch.Generator().manual_seed(1)) * 255
+    target = torch.zeros(4, 8, 12, dtype=torch.int64)
+    target[:, 4:] = 1
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    for _ in range(25):
+        loss = F.cross_entropy(network(images), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.3
+    assert all(value.grad is not None for value in network.parameters())
+    network.eval()
+    with torch.no_grad():
+        assert torch.allclose(network(images)[2:3], network(images[2:3]), atol=1e-5)
+
+
+def test_missing_or_foreign_weights_are_reported(tmp_path, monkeypatch) -> None:
+    source = Path(street.__file__).parent / "weights"
+    monkeypatch.setattr(street, "_WEIGHTS", tmp_path)
+    with pytest.raises(WeightsError, match="must find its weights in the package; got FileNotFoundError"):
+        street_teacher()
+    os.symlink(source / "street.safetensors", tmp_path / "street.safetensors")
+    description = json.loads((source / "street.json").read_text())
+    (tmp_path / "street.json").write_text(json.dumps({**description, "widths": [8, 8, 8, 8]}))
+    with pytest.raises(WeightsError, match="street teacher weights must hold every array"):
+        street_teacher()
+
+
+def test_table_of_the_shipped_text_matrix_answers_without_a_text_model(teacher) -> None:
+    table = TableTextEncoder(teacher.concepts, teacher.text_matrix, teacher.space)
+    check_same_space(teacher, table)
+    assert table.encode(["tree"]).shape == (1, 384)
