@@ -107,7 +107,7 @@ class TriplaneField:
             tables.append(table_from_maps(plane))
             weights.append(weight)
             start += len(tables[-1])
-        # One gather of twelve rows is faster than three of four and needs no additions after it.
+        # One gather of twelve rows is faster than three of four.
         return gather_rows(torch.cat(tables), torch.cat(all_rows, 1), torch.cat(weights, 1))
 
     def dense(self) -> Float[Tensor, "B C X Y Z"]:
@@ -183,7 +183,7 @@ class PixelField:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoordinateField:
-    """Where a point lies: its normalised coordinates and their Fourier features; no parameters.
+    """Where a point lies: its normalised coordinates and their Fourier features.
 
     Channels: x, y, z in [-1, 1] of the box (clamped), then sine and cosine of ``pi * 2**k`` times them for k
     below ``num_frequencies``. Join it to a field that cannot tell places apart.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from lexivox.encoders.image import ImageEncoder
 from lexivox.encoders.triplane import TriplaneEncoder
 from lexivox.errors import ConfigError
 from lexivox.fields import PixelField, TriplaneField
+from lexivox.geometry.grid import VoxelGrid
 from lexivox.heads.pointwise import PointwiseHead
 from tests.rig import GRID, batch_of, points, ring, take
 
@@ -76,6 +79,26 @@ def test_every_parameter_gets_a_gradient(switches) -> None:
     head(field.sample(points(200), torch.arange(200) % 2)).square().sum().backward()
     modules: list[nn.Module] = [made, head]
     assert [n for m in modules for n, p in m.named_parameters() if p.grad is None] == []
+
+
+def coarse_planes(planes: VoxelGrid) -> CameraEncoder:
+    torch.manual_seed(0)
+    made = TriplaneEncoder(planes, channels=16, num_heads=2, anchors=(2, 3, 3))
+    return CameraEncoder(GRID, image=ImageEncoder(16, widths=(8, 16, 24)), triplane=made)
+
+
+def test_planes_may_be_coarser() -> None:
+    field = coarse_planes(GRID.coarsen(2))(batch_of(ring(2)))
+    assert field.grid == GRID
+    centers = GRID.centers().reshape(-1, 3)
+    sampled = field.sample(centers, torch.ones(len(centers), dtype=torch.int64))
+    torch.testing.assert_close(sampled.T.unflatten(1, GRID.shape), field.dense()[1], atol=1e-5, rtol=1e-5)
+
+
+def test_planes_of_another_box_are_refused() -> None:
+    for planes in (replace(GRID, lower_m=(0.0, 0.0, 0.0)), GRID.refine(2), replace(GRID, frame="lidar")):
+        with pytest.raises(ConfigError, match="triplane's grid must be the encoder's, coarsened"):
+            coarse_planes(planes)
 
 
 def test_nothing_switched_on_is_refused() -> None:

@@ -76,6 +76,16 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert missing == []
 
 
+def test_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        made, features = encoder(checkpointing=checkpointing), pyramid(1, 3)
+        features[0].requires_grad_()
+        made(features, ring(1)).dense().square().sum().backward()
+        gradients.append([features[0].grad, *[p.grad for p in made.parameters()]])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_moving_world_and_grid_together_changes_nothing() -> None:
     made, cameras, features = encoder(), ring(1), pyramid(1, 3)
     shift = torch.tensor([4.0, -2.0, 0.5], dtype=torch.float64)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from lexivox.data.types import Batch
 from lexivox.encoders.image import ImageEncoder
 from lexivox.encoders.triplane import TriplaneEncoder
 from lexivox.errors import ConfigError
-from lexivox.fields import CoordinateField, FeatureField, JoinedField, PixelField, coordinate_channels
+from lexivox.fields import (
+    CoordinateField,
+    FeatureField,
+    JoinedField,
+    PixelField,
+    TriplaneField,
+    coordinate_channels,
+)
 from lexivox.geometry.grid import VoxelGrid
 
 
@@ -18,12 +27,14 @@ class CameraEncoder(nn.Module):
     Args:
         grid: the box of the field; the batch must be in its frame.
         image: images to a pyramid of features, fine to coarse.
-        triplane: pyramid to three planes on the same grid; None leaves them out.
+        triplane: pyramid to three planes on ``grid``, or on ``grid.coarsen(k)``, which costs about k * k
+            times less; coarse planes are interpolated. None leaves them out.
         pixel_aligned: read the finest level at the pixels of a point, with depth.
         num_frequencies: of the appended coordinates; None leaves them out, 0 appends x, y, z alone.
 
     Raises:
-        ConfigError: neither triplane nor pixel-aligned features are switched on.
+        ConfigError: neither triplane nor pixel-aligned features are switched on, or the planes' grid is not
+            ``grid`` coarsened.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class CameraEncoder(nn.Module):
         super().__init__()
         if triplane is None and not pixel_aligned:
             raise ConfigError("a camera encoder must have triplane or pixel_aligned features; got neither.")
+        self.plane_factor = 1 if triplane is None else _coarsening(grid, triplane.grid)
         self.grid, self.image, self.triplane = grid, image, triplane
         self.pixel_aligned, self.num_frequencies = pixel_aligned, num_frequencies
 
@@ -53,10 +65,26 @@ class CameraEncoder(nn.Module):
         pyramid = self.image(batch.cameras.images)
         parts: list[FeatureField] = []
         if self.triplane is not None:
-            parts.append(self.triplane(pyramid, batch.cameras))
+            parts.append(self._planes(self.triplane(pyramid, batch.cameras)))
         if self.pixel_aligned:
             parts.append(PixelField(self.grid, pyramid[0], batch.cameras, with_depth=True))
         if self.num_frequencies is not None:
             device = batch.cameras.images.device
             parts.append(CoordinateField(self.grid, self.num_frequencies, batch.size, device))
         return parts[0] if len(parts) == 1 else JoinedField(tuple(parts))
+
+    def _planes(self, field: TriplaneField) -> TriplaneField:
+        # The grid stated once wins: refine(k) of coarsen(k) may differ from it in the last bit.
+        return replace(field.upsampled(self.plane_factor), grid=self.grid) if self.plane_factor > 1 else field
+
+
+def _coarsening(grid: VoxelGrid, planes: VoxelGrid) -> int:
+    """The k for which ``planes`` is ``grid.coarsen(k)``."""
+    factor = max(grid.shape[0] // planes.shape[0], 1)
+    divides = all(n % factor == 0 for n in grid.shape)
+    if not divides or grid.coarsen(factor) != planes:
+        raise ConfigError(
+            f"the triplane's grid must be the encoder's, coarsened by a whole number; got {planes} "
+            f"for {grid}. Make it on grid.coarsen(k)."
+        )
+    return factor

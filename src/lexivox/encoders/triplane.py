@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lexivox.data.types import Cameras
 from lexivox.errors import ShapeError
@@ -74,6 +75,7 @@ class TriplaneEncoder(nn.Module):
         points_per_anchor: learned places read around each anchor, per head and level.
         num_cameras: a learned vector for each camera slot, which fixes number and order of the cameras (as
             published); None for any rig in any order.
+        checkpointing: keep no activations of a layer and compute it again in the backward pass.
     """
 
     def __init__(
@@ -90,13 +92,15 @@ class TriplaneEncoder(nn.Module):
         ffn_channels: int | None = None,
         num_cameras: int | None = None,
         dropout: float = 0.0,
+        checkpointing: bool = False,
     ):
         super().__init__()
         if channels % (2 * num_heads):
             raise ShapeError(
                 f"channels must be a multiple of {2 * num_heads}, twice num_heads; got {channels}."
             )
-        self.grid, self.channels, self.num_levels, self.anchors = grid, channels, num_levels, anchors
+        self.grid, self.channels, self.num_levels = grid, channels, num_levels
+        self.checkpointing = checkpointing
         sizes = dict(zip("xyz", grid.shape, strict=True))
         self.plane_hw = [(sizes[row], sizes[column]) for row, column, _ in PLANES]
         self.plane_queries = nn.ParameterList(torch.empty(h * w, channels) for h, w in self.plane_hw)
@@ -140,7 +144,9 @@ class TriplaneEncoder(nn.Module):
         position = self._position()
         queries = torch.cat(list(self.plane_queries)).expand(batch, -1, -1)
         for layer in self.layers:
-            queries = layer(queries, position, self.own_place, self.plane_hw, seen, tokens, level_hw)
+            inputs = (queries, position, self.own_place, self.plane_hw, seen, tokens, level_hw)
+            again = self.checkpointing and torch.is_grad_enabled()
+            queries = checkpoint(layer, *inputs, use_reentrant=False) if again else layer(*inputs)
         return self.field_from_tokens(queries)
 
     def project(self, plane: int, cameras: Cameras) -> SeenQueries:
