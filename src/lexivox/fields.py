@@ -107,7 +107,6 @@ class TriplaneField:
             tables.append(table_from_maps(plane))
             weights.append(weight)
             start += len(tables[-1])
-        # One gather of twelve rows is faster than three of four.
         return gather_rows(torch.cat(tables), torch.cat(all_rows, 1), torch.cat(weights, 1))
 
     def dense(self) -> Float[Tensor, "B C X Y Z"]:

@@ -101,6 +101,15 @@ def test_moving_world_and_grid_together_changes_nothing() -> None:
     )
 
 
+def test_the_published_size_has_the_published_parameters() -> None:
+    # Spec POP-3D 8.
+    made = TriplaneEncoder(
+        POP3D, channels=256, num_heads=8, num_layers=3, num_levels=4, anchors=(4, 32, 32),
+        points_per_anchor=2, num_cameras=6,
+    )  # fmt: skip
+    assert sum(p.numel() for p in made.parameters()) == 14_942_272
+
+
 def test_published_anchors_stand_half_a_metre_inside() -> None:
     # Spec POP-3D 2.4 and 11.
     z = pillar_points(POP3D, 0, 4)[0, :, 2]

@@ -15,6 +15,11 @@ def test_layers_are_the_published_ones() -> None:
     assert [type(m) for m in head.decoder] == [nn.Linear, nn.Softplus, nn.Linear]
 
 
+def test_published_parameters() -> None:
+    heads = PointwiseHead(256, 512, 2, decoder_channels=256), PointwiseHead(256, 1024, 512)
+    assert sum(p.numel() for head in heads for p in head.parameters()) == 2_100_994  # spec POP-3D 8
+
+
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_num_layers_counts_the_decoder(num_layers: int) -> None:
     head = PointwiseHead(6, 5, 4, num_layers)
