@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexivox.data.synthetic import objects, vehicles
-from lexivox.data.synthetic.layout import KERB_M, Street, block_intervals
-from lexivox.data.synthetic.shapes import Shape, Shapes, place, stack
+from lexivox.data.synthetic.shapes import Shape, Shapes, Xyz, place, stack
+from lexivox.data.synthetic.street import KERB_M, Street, block_intervals
 
 Rng = np.random.Generator
 
@@ -33,8 +33,8 @@ class Actor:
     track: int
     raw: int
     shapes: Shapes  # around its own origin
-    size_m: tuple[float, float, float]  # length, width, height
-    start: tuple[float, float, float]
+    size_m: Xyz  # length, width, height
+    start: Xyz
     yaw_rad: float
     speed: float
 
@@ -68,7 +68,7 @@ class Cast:
         self.rng = rng
         self.actors: list[Actor] = []
 
-    def add(self, raw: int, xyz: tuple[float, float, float], yaw_rad: float, speed: float = 0.0) -> float:
+    def add(self, raw: int, xyz: Xyz, yaw_rad: float, speed: float = 0.0) -> float:
         """Build an actor and return its length, so that the next one keeps its distance."""
         parts: list[Shape]
         if raw in (RAW_BICYCLE, RAW_MOTORCYCLE):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexivox.data.synthetic.concepts import Concept
-from lexivox.data.synthetic.layout import Light, Street
+from lexivox.data.synthetic.light import Light
 from lexivox.data.synthetic.render import NOTHING, Hits, cast_camera, cast_lidar, cast_sun, pixel_rays
 from lexivox.data.synthetic.sensors import MAX_RANGE_M, Rig
 from lexivox.data.synthetic.shading import Surface, develop, edges_of, lit_colour, sky_colour, surface_at
 from lexivox.data.synthetic.shapes import Array, Shapes
+from lexivox.data.synthetic.street import Street
 
 RANGE_NOISE_M = 0.02
 DROP_SHARE = 0.03

@@ -13,9 +13,11 @@ from torch import Tensor
 from lexivox.data.synthetic.actors import Actor, EgoPlan, make_cast
 from lexivox.data.synthetic.capture import Pictures, Scene, Sweep, take_pictures, take_sweep
 from lexivox.data.synthetic.concepts import CLASS_FROM_RAW
-from lexivox.data.synthetic.layout import Light, Street, build_scenery, make_light, make_street
+from lexivox.data.synthetic.layout import build_scenery
+from lexivox.data.synthetic.light import Light, make_light
 from lexivox.data.synthetic.sensors import CameraRig, Rig, make_rig
 from lexivox.data.synthetic.shapes import Array, Shapes, join, yaw_matrix
+from lexivox.data.synthetic.street import Street, make_street
 from lexivox.data.synthetic.truth import voxel_truth
 from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample, VoxelLabels
 from lexivox.errors import ConfigError
@@ -149,7 +151,8 @@ class SyntheticDrive:
 
     def boxes(self, index: int, sweep: Sweep) -> Boxes:
         """Boxes, in the ego frame, of the actors that at least one LiDAR point fell on; in order of track."""
-        seen = [actor for actor in self.actors if actor.track in set(np.unique(sweep.track).tolist())]
+        tracks = set(np.unique(sweep.track).tolist())
+        seen = [actor for actor in self.actors if actor.track in tracks]
         pose = self.world_from_ego(index)
         yaw = float(torch.atan2(pose.rotation[1, 0], pose.rotation[0, 0]))
         to_ego, time_s = yaw_matrix(-yaw), index * KEYFRAME_S
@@ -196,7 +199,7 @@ class SyntheticDrive:
 
 
 def _box_row(actor: Actor, time_s: float, to_ego: Array, ego_position: Array, ego_yaw: float) -> list[float]:
-    position = actor.position(time_s) + [0.0, 0.0, actor.size_m[2] / 2]
+    position = actor.position(time_s) + np.array([0.0, 0.0, actor.size_m[2] / 2])
     center = to_ego @ (position - ego_position)
     velocity = to_ego[:2, :2] @ actor.velocity
     yaw = (actor.yaw_rad - ego_yaw + np.pi) % (2 * np.pi) - np.pi

@@ -1,130 +1,15 @@
-"""The plan of a street: where road, kerb, pavement and grass lie, what stands beside it, how the light falls.
-
-World frame of a drive: the street runs along x, its middle is y = 0, the road surface is z = 0; traffic keeps right,
-so the ego drives along +x at y < 0.
-"""
+"""What stands in the street and never moves: raised blocks, buildings, trees, lamps, signs."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from lexivox.data.synthetic import objects
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material
-from lexivox.data.synthetic.parts import box, hsv
-from lexivox.data.synthetic.shapes import PLANE, Array, Shape, Shapes, join, place, stack
-
-SLAB_DEPTH_M = 70.0
-KERB_M = 0.3
-Rng = np.random.Generator
-
-
-@dataclass(frozen=True, slots=True)
-class Street:
-    """Measures of a street, metres. ``crossings (k, 2)``: middle and half width of the side streets along x."""
-
-    lane_m: float
-    num_lanes: int  # per direction
-    parking_m: float
-    crossings: Array
-    kerb_height_m: float
-    verge_m: float
-    sidewalk_m: float
-    setback_m: float
-    has_plaza: bool
-    asphalt: float
-    hue: float  # of the grass and the leaves
-    paving: tuple[float, float, float]
-
-    @property
-    def half_m(self) -> float:
-        return self.lane_m * self.num_lanes + self.parking_m
-
-    def crossing_gap(self, x: Array) -> Array:
-        """Distance along x to the nearest side street's edge; below 0 inside one."""
-        return np.min(np.abs(x[..., None] - self.crossings[:, 0]) - self.crossings[:, 1], axis=-1)
-
-    def concept_at(self, x: Array, y: Array) -> Array:
-        """The ground's concept at world points: road (0 m) or what lies on the raised blocks beside it."""
-        gap, edge = self.crossing_gap(x), np.abs(y) - self.half_m
-        inner = np.minimum(gap, edge)
-        near_corner = (gap < 7.0) & (edge < KERB_M + self.verge_m)
-        concept = np.full(x.shape, Concept.SIDEWALK if self.has_plaza else Concept.GRASS, dtype=np.uint8)
-        walk_end = KERB_M + self.verge_m + self.sidewalk_m
-        concept[inner < walk_end] = Concept.SIDEWALK
-        concept[(inner < KERB_M + self.verge_m) & ~near_corner] = Concept.GRASS
-        concept[inner < KERB_M] = Concept.KERB
-        concept[inner < 0] = Concept.ROAD
-        concept[(edge > SLAB_DEPTH_M) & (gap > 0)] = Concept.GRASS
-        return concept
-
-
-@dataclass(frozen=True, slots=True)
-class Light:
-    """Sun, sky and air of a drive; colours 0..1."""
-
-    to_sun: Array
-    sun: Array
-    ambient: Array
-    horizon: Array
-    zenith: Array
-    haze_m: float
-    cloud: float
-
-
-def make_light(rng: Rng) -> Light:
-    azimuth, height = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 62))
-    to_sun = np.array([np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)])
-    overcast = rng.random() < 0.3
-    warmth = rng.uniform(0.0, 1.0) * (1.2 - np.sin(height))
-    if overcast:
-        grey = rng.uniform(0.62, 0.85)
-        sun, ambient = (
-            np.full(3, rng.uniform(0.1, 0.25)),
-            np.array([0.86, 0.88, 0.92]) * rng.uniform(0.75, 0.95),
-        )
-        horizon, zenith = np.full(3, grey), np.array([0.95, 0.97, 1.0]) * grey * rng.uniform(0.8, 1.0)
-    else:
-        sun = np.array([1.0, 0.96 - 0.14 * warmth, 0.88 - 0.32 * warmth]) * rng.uniform(0.6, 0.85)
-        ambient = np.array([0.86, 0.92, 1.0]) * rng.uniform(0.42, 0.58)
-        horizon = np.array([0.78 + 0.15 * warmth, 0.82, 0.9 - 0.2 * warmth])
-        zenith = np.array([0.25, 0.45, 0.80]) * rng.uniform(0.8, 1.15)
-    return Light(
-        to_sun, sun, ambient, horizon, zenith, rng.uniform(150, 500), 0.5 if overcast else rng.uniform(0, 0.5)
-    )
-
-
-def make_street(rng: Rng, length_m: float) -> Street:
-    """Draw a street; side streets come every 45 to 90 m from 90 m behind the start to 90 m past the end."""
-    lanes = int(rng.choice([1, 1, 2]))
-    middle, crossings = -100.0 + rng.uniform(0, 40), []
-    while middle < length_m + 110:
-        crossings.append((middle, rng.uniform(3.0, 5.0)))
-        middle += rng.uniform(48, 95)
-    has_verge = rng.random() < 0.7
-    grey = rng.uniform(0.5, 0.68)
-    return Street(
-        lane_m=rng.uniform(3.1, 3.8),
-        num_lanes=lanes,
-        parking_m=rng.uniform(2.1, 2.5),
-        crossings=np.array(crossings),
-        kerb_height_m=rng.uniform(0.10, 0.16),
-        verge_m=rng.uniform(1.2, 2.6) if has_verge else 0.0,
-        sidewalk_m=rng.uniform(2.4, 4.2),
-        setback_m=rng.uniform(0.0, 6.0),
-        has_plaza=rng.random() < 0.35,
-        asphalt=rng.uniform(0.24, 0.42),
-        hue=rng.uniform(0.20, 0.33),
-        paving=(grey * rng.uniform(0.98, 1.1), grey, grey * rng.uniform(0.85, 1.0)),
-    )
-
-
-def block_intervals(street: Street) -> list[tuple[float, float]]:
-    """The stretches of x between side streets."""
-    ends = street.crossings
-    return [(a[0] + a[1], b[0] - b[1]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+from lexivox.data.synthetic.parts import Rng, box, hsv
+from lexivox.data.synthetic.shapes import PLANE, Colour, Shape, Shapes, join, place, stack
+from lexivox.data.synthetic.street import KERB_M, SLAB_DEPTH_M, Street, block_intervals
 
 
 def build_scenery(rng: Rng, street: Street) -> Shapes:
@@ -220,7 +105,7 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
 
 
 def _furniture(
-    rng: Rng, street: Street, start: float, end: float, side: float, lamp_colour: tuple[float, float, float]
+    rng: Rng, street: Street, start: float, end: float, side: float, lamp_colour: Colour
 ) -> list[Shapes]:
     """Trees, lamps, signs in the strip behind the kerb, more green behind the pavement."""
     base, parts = street.kerb_height_m, []

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.shapes import Array
-
-if TYPE_CHECKING:
-    from lexivox.data.synthetic.layout import Street
+from lexivox.data.synthetic.street import Street
 
 
 class Material(IntEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from lexivox.data.synthetic import materials as m
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material, Patch
 from lexivox.data.synthetic.shapes import Array
+from lexivox.data.synthetic.street import Street
 
-if TYPE_CHECKING:
-    from lexivox.data.synthetic.layout import Street
-
-Program = Callable[[Patch, "Street"], tuple[Array, Array]]
+Program = Callable[[Patch, Street], tuple[Array, Array]]
 _GLASS = np.array([0.10, 0.13, 0.17], np.float32)
 
 

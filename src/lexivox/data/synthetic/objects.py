@@ -6,8 +6,8 @@ import numpy as np
 
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material
-from lexivox.data.synthetic.parts import BLACK, STEEL, Colour, Rng, Xyz, ball, box, hsv, paint, post
-from lexivox.data.synthetic.shapes import ROUND, Shape
+from lexivox.data.synthetic.parts import BLACK, STEEL, Rng, ball, box, hsv, paint, post
+from lexivox.data.synthetic.shapes import ROUND, Colour, Shape, Xyz
 
 
 def person(rng: Rng, height: float, base: float = 0.0, lean: float = 0.0) -> list[Shape]:

@@ -9,11 +9,9 @@ import numpy as np
 
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material
-from lexivox.data.synthetic.shapes import BALL, BOX, ROUND, Shape
+from lexivox.data.synthetic.shapes import BALL, BOX, ROUND, Colour, Number, Shape, Xyz
 
 Rng = np.random.Generator
-Colour = tuple[float, float, float]
-Xyz = tuple[float, float, float]
 
 BLACK: Colour = (0.06, 0.06, 0.07)
 STEEL: Colour = (0.45, 0.46, 0.48)
@@ -31,8 +29,8 @@ def box(
     material: Material = Material.PLAIN,
     *,
     accent: Colour = (0.5, 0.5, 0.5),
-    taper: tuple[float, float] = (0.0, 0.0),
-    params: Sequence[float] = (),
+    taper: tuple[Number, Number] = (0.0, 0.0),
+    params: Sequence[Number] = (),
 ) -> Shape:
     half = (size[0] / 2, size[1] / 2, size[2] / 2)
     return Shape(BOX, center, half, material, concept, colour, accent, taper, params=tuple(params))

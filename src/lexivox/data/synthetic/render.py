@@ -35,6 +35,7 @@ def pixel_rays(image_from_cam: Array, image_hw: tuple[int, int]) -> Array:
     return np.stack([grid_x, grid_y, np.ones_like(grid_x)])
 
 
+@np.errstate(all="ignore")
 def cast_camera(
     shapes: Shapes, corners: Array, rotation: Array, origin: Array, image_from_cam: Array, rays: Array
 ) -> Hits:
@@ -42,35 +43,45 @@ def cast_camera(
 
     ``rotation`` and ``origin`` are world from cam, ``rays (3, H, W)`` the turned :func:`pixel_rays`.
     """
-    _, height, width = rays.shape
-    windows = _image_windows(shapes, (corners - origin) @ rotation, image_from_cam, (height, width))
-    depth = np.full((height, width), np.inf, np.float32)
-    hit_row = np.full((height, width), NOTHING, np.int32)
-    for row in np.flatnonzero((windows[:, 0] < windows[:, 1]) & (windows[:, 2] < windows[:, 3])):
-        top, bottom, left, right = windows[row]
-        window = (slice(top, bottom), slice(left, right))
-        t = intersect(shapes, row, origin, rays[:, top:bottom, left:right].reshape(3, -1))
-        _keep_nearest(depth, hit_row, window, t, row)
-    return Hits(depth, hit_row)
+    cam = (corners - origin) @ rotation
+    windows = _image_windows(shapes, cam, image_from_cam, rays.shape[1:])
+    nearest = np.where(shapes.kind == PLANE, 0.0, cam[..., 2].min(axis=1))
+    hits = Hits(np.full(rays.shape[1:], np.inf, np.float32), np.full(rays.shape[1:], NOTHING, np.int32))
+    for row in np.argsort(nearest, kind="stable").tolist():
+        top, bottom, left, right = windows[row].tolist()
+        if top < bottom and left < right:
+            _cast(hits, shapes, row, origin, rays, (slice(top, bottom), slice(left, right)), nearest[row])
+    return hits
 
 
-def _keep_nearest(depth: Array, hit_row: Array, window: tuple, t: Array, row: int) -> None:
-    before = depth[window]
-    nearer = t.reshape(before.shape) < before
-    depth[window] = np.where(nearer, t.reshape(before.shape), before)
-    hit_row[window] = np.where(nearer, np.int32(row), hit_row[window])
+def _cast(
+    hits: Hits,
+    shapes: Shapes,
+    row: int,
+    origin: Array,
+    rays: Array,
+    window: tuple[slice, slice],
+    nearest: float,
+) -> None:
+    """Try one shape in its window, unless everything there is nearer than the shape can be."""
+    before = hits.t[window]
+    if before.max() <= nearest:
+        return
+    t = intersect(shapes, row, origin, rays[:, window[0], window[1]].reshape(3, -1)).reshape(before.shape)
+    nearer = t < before
+    before[nearer] = t[nearer]
+    hits.row[window][nearer] = row
 
 
-def _image_windows(shapes: Shapes, cam: Array, image_from_cam: Array, image_hw: tuple[int, int]) -> Array:
+def _image_windows(shapes: Shapes, cam: Array, image_from_cam: Array, image_hw: tuple[int, ...]) -> Array:
     """Pixel bounds ``(N, 4)`` top, bottom, left, right (half-open) of boxes with corners ``cam (N, 8, 3)``.
 
     Boxes that reach behind the camera are cut at the near plane first.
     """
     start, end = cam[:, _EDGES[:, 0]], cam[:, _EDGES[:, 1]]
     crosses = (start[..., 2] > NEAR_M) != (end[..., 2] > NEAR_M)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = (NEAR_M - start[..., 2]) / (end[..., 2] - start[..., 2])
-        cut = start + np.where(crosses, share, 0.0)[..., None] * (end - start)
+    share = (NEAR_M - start[..., 2]) / (end[..., 2] - start[..., 2])
+    cut = start + np.where(crosses, share, 0.0)[..., None] * (end - start)
     points = np.concatenate([cam, cut], axis=1)
     valid = np.concatenate([cam[..., 2] > NEAR_M, crosses], axis=1)
     z = np.where(valid, np.maximum(points[..., 2], NEAR_M), 1.0)
@@ -88,6 +99,7 @@ def _image_windows(shapes: Shapes, cam: Array, image_from_cam: Array, image_hw: 
 # ------------------------------------------------------------------------------------------------------ LiDAR
 
 
+@np.errstate(all="ignore")
 def cast_lidar(
     shapes: Shapes, corners: Array, rotation: Array, origin: Array, directions: Array, elevation_rad: Array
 ) -> Hits:
@@ -96,18 +108,25 @@ def cast_lidar(
     Column a points ``2 pi a / azimuths`` clockwise from forward (+y); elevations grow with the ring.
     """
     _, num_rings, num_azimuths = directions.shape
-    world = (rotation @ directions.reshape(3, -1)).reshape(directions.shape)
-    range_m = np.full((num_rings, num_azimuths), np.inf)
-    hit_row = np.full((num_rings, num_azimuths), NOTHING, np.int32)
-    rings, columns = _lidar_windows(shapes, (corners - origin) @ rotation, elevation_rad, num_azimuths)
-    for row in np.flatnonzero((rings[:, 0] < rings[:, 1]) & (columns[:, 1] > 0)):
-        low, high = rings[row]
-        start, count = columns[row]
-        for left, right in _unwrapped(int(start), int(count), num_azimuths):
-            window = (slice(low, high), slice(left, right))
-            t = intersect(shapes, row, origin, world[:, low:high, left:right].reshape(3, -1))
-            _keep_nearest(range_m, hit_row, window, t, row)
-    return Hits(range_m, hit_row)
+    rays = (rotation @ directions.reshape(3, -1)).reshape(directions.shape)
+    hits = Hits(
+        np.full((num_rings, num_azimuths), np.inf), np.full((num_rings, num_azimuths), NOTHING, np.int32)
+    )
+    local = (corners - origin) @ rotation
+    nearest = _ground_distance(local)
+    rings, columns = _lidar_windows(shapes, local, elevation_rad, num_azimuths)
+    for row in np.argsort(nearest, kind="stable").tolist():
+        low, high = rings[row].tolist()
+        for left, right in _unwrapped(*columns[row].tolist(), num_azimuths):
+            if low < high:
+                _cast(hits, shapes, row, origin, rays, (slice(low, high), slice(left, right)), nearest[row])
+    return hits
+
+
+def _ground_distance(local: Array) -> Array:
+    """Least horizontal distance ``(N,)`` of boxes with corners ``(N, 8, 3)`` from the sensor."""
+    low, high = local.min(axis=1), local.max(axis=1)
+    return np.hypot(*np.maximum(np.maximum(low, -high), 0.0).T[:2])
 
 
 def _unwrapped(start: int, count: int, size: int) -> list[tuple[int, int]]:
@@ -121,7 +140,7 @@ def _lidar_windows(
 ) -> tuple[Array, Array]:
     """Ring bounds ``(N, 2)`` and column start and count ``(N, 2)`` that cover each box; generous, never short."""
     low, high = corners.min(axis=1), corners.max(axis=1)
-    nearest = np.hypot(*np.maximum(np.maximum(low, -high), 0.0).T[:2])
+    nearest = _ground_distance(corners)
     farthest = np.hypot(*np.maximum(np.abs(low), np.abs(high)).T[:2])
     top = np.arctan2(high[:, 2], np.where(high[:, 2] > 0, nearest, farthest))
     bottom = np.arctan2(low[:, 2], np.where(low[:, 2] > 0, farthest, nearest))
@@ -163,6 +182,7 @@ class ShadowMap:
         return ~inside | (reach < climb + bias_m)
 
 
+@np.errstate(all="ignore")
 def cast_sun(
     shapes: Shapes, corners: Array, to_sun: Array, middle: Array, half_m: float = 55.0, cell_m: float = 0.25
 ) -> ShadowMap:
@@ -176,7 +196,7 @@ def cast_sun(
     first = np.clip(np.floor((feet.min(axis=1) - lower) / cell_m), 0, size).astype(np.int64)
     last = np.clip(np.ceil((feet.max(axis=1) - lower) / cell_m), 0, size).astype(np.int64)
     down = -to_sun[:, None]
-    for row in np.flatnonzero((first < last).all(axis=1) & (shapes.kind != PLANE)):
+    for row in np.flatnonzero((first < last).all(axis=1) & (shapes.kind != PLANE)).tolist():
         x, y = (ticks[first[row, a] : last[row, a]] + lower[a] for a in range(2))
         foot = np.stack([np.repeat(x, len(y)), np.tile(y, len(x)), np.zeros(len(x) * len(y))])
         t = intersect(shapes, row, foot - top_m * down, np.broadcast_to(down, foot.shape))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexivox.data.synthetic.concepts import RAW_FROM_CONCEPT, Concept
-from lexivox.data.synthetic.layout import Light, Street
+from lexivox.data.synthetic.light import Light
 from lexivox.data.synthetic.materials import Material, Patch, noise
 from lexivox.data.synthetic.materials_objects import PROGRAMS
 from lexivox.data.synthetic.render import ShadowMap
 from lexivox.data.synthetic.shapes import BALL, PLANE, ROUND, Array, Shapes
+from lexivox.data.synthetic.street import Street
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def surface_at(shapes: Shapes, street: Street, world: Array, row: Array, range_m
     order = np.argsort(row, kind="stable")
     local, local_normal = np.empty((3, n), np.float32), np.empty((3, n), np.float32)
     rows, starts = np.unique(row[order], return_index=True)
-    for i, start, end in zip(rows, starts, [*starts[1:], n], strict=True):
+    for i, start, end in zip(rows.tolist(), starts, [*starts[1:], n], strict=True):
         at = order[start:end]
         local[:, at], local_normal[:, at] = _local_hits(shapes, i, world[:, at])
         normal[:, at] = shapes.rotation[i].astype(np.float32) @ local_normal[:, at]

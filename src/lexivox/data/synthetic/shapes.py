@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
+Number = float | int
+Colour = tuple[Number, Number, Number]
+Xyz = tuple[Number, Number, Number]
 
 BOX, ROUND, BALL, PLANE = range(4)
 NUM_PARAMS = 6
@@ -29,15 +32,15 @@ class Shape(NamedTuple):
     """One solid as the builders write it down; metres, in the frame of its object."""
 
     kind: int
-    center: tuple[float, float, float]
-    half: tuple[float, float, float]
+    center: Xyz
+    half: Xyz
     material: int
     concept: int
-    colour: tuple[float, float, float]
-    accent: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    taper: tuple[float, float] = (0.0, 0.0)
+    colour: Colour
+    accent: Colour = (0.5, 0.5, 0.5)
+    taper: tuple[Number, Number] = (0.0, 0.0)
     rotation: Array = np.eye(3)
-    params: tuple[float, ...] = ()
+    params: tuple[Number, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,10 @@ def yaw_matrix(yaw_rad: float) -> Array:
 
 
 def place(
-    shapes: Shapes, xyz: Sequence[float], yaw_rad: float, velocity: Sequence[float] = (0.0, 0.0)
+    shapes: Shapes,
+    xyz: Sequence[float] | Array,
+    yaw_rad: float,
+    velocity: Sequence[float] | Array = (0.0, 0.0),
 ) -> Shapes:
     """Turn an object about its own z axis and set it down at ``xyz``."""
     turn = yaw_matrix(yaw_rad)
@@ -126,25 +132,24 @@ def place(
 def intersect(shapes: Shapes, row: int, origin: Array, directions: Array) -> Array:
     """First hit of rays ``origin + t * directions`` (``(3,)`` or ``(3, n)`` and ``(3, n)``) with one shape.
 
-    Returns ``t (n,)``, infinite where the ray misses; a ray that starts inside sees nothing.
+    Returns ``t (n,)``, infinite where the ray misses; a ray that starts inside sees nothing. Misses go through
+    divisions by zero and roots of negative numbers: callers mute them once (``np.errstate(all="ignore")``), not per shape.
     """
     matrix = (shapes.rotation[row] / shapes.half[row]).T
     center = shapes.center[row] if origin.ndim == 1 else shapes.center[row][:, None]
     o = (matrix @ (origin - center)).astype(directions.dtype)
     d = matrix.astype(directions.dtype) @ directions
     kind = shapes.kind[row]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if kind == PLANE:
-            t = -o[2] / d[2]
-            return np.where(d[2] < 0, t, np.inf)
-        if kind == BALL:
-            return _hit_ball(o, d)
-        if kind == ROUND:
-            return _hit_round(o, d, float(shapes.taper[row, 0]))
-        taper_x, taper_y = shapes.taper[row]
-        return (
-            _hit_box(o, d) if taper_x == taper_y == 0 else _hit_tapered(o, d, float(taper_x), float(taper_y))
-        )
+    if kind == PLANE:
+        return np.where(d[2] < 0, -o[2] / d[2], np.inf)
+    if kind == BALL:
+        return _hit_ball(o, d)
+    if kind == ROUND:
+        return _hit_round(o, d, float(shapes.taper[row, 0]))
+    taper_x, taper_y = shapes.taper[row]
+    if taper_x == taper_y == 0:
+        return _hit_box(o, d)
+    return _hit_tapered(o, d, float(taper_x), float(taper_y))
 
 
 def _between(near: Array, far: Array) -> Array:

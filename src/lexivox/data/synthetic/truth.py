@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from lexivox.data.synthetic.concepts import CLASS_FROM_RAW, FREE_LABEL, RAW_FROM_CONCEPT, Concept
-from lexivox.data.synthetic.layout import Street
 from lexivox.data.synthetic.materials import Material
 from lexivox.data.synthetic.shapes import BALL, PLANE, ROUND, Array, Shapes
+from lexivox.data.synthetic.street import Street
 from lexivox.data.types import VoxelLabels
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
@@ -38,7 +38,7 @@ def voxel_truth(
     last = np.clip(np.ceil((corners.max(axis=1) - lower) / size), 0, grid.shape).astype(np.int64)
     inside = (first < last).all(axis=1) & (shapes.kind != PLANE)
     order = np.argsort(_rank(shapes), kind="stable")
-    for row in order[inside[order]]:
+    for row in order[inside[order]].tolist():
         window = tuple(slice(a, b) for a, b in zip(first[row], last[row], strict=True))
         centers = _centers(first[row], last[row], lower, size)
         touched = _touches(shapes, row, centers, size / 2 - GAP_M, turn, shift)

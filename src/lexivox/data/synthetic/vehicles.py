@@ -7,8 +7,8 @@ import numpy as np
 from lexivox.data.synthetic.concepts import Concept
 from lexivox.data.synthetic.materials import Material
 from lexivox.data.synthetic.objects import person
-from lexivox.data.synthetic.parts import BLACK, STEEL, Rng, Xyz, ball, box, hsv, paint
-from lexivox.data.synthetic.shapes import ROUND, Shape
+from lexivox.data.synthetic.parts import BLACK, STEEL, Rng, ball, box, hsv, paint
+from lexivox.data.synthetic.shapes import ROUND, Shape, Xyz
 
 _ON_SIDE = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # a cylinder's axis along y
 
