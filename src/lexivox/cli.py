@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit status: 0 done, 1 the user must act, 130 interrupted."""
+    # Waiting threads that spin cost a busy machine several times the work; must be set before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:

@@ -7,7 +7,7 @@ and never see a config. Each class that stands for an object can ``build()`` it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from lexivox.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lexivox.data.transforms import Augment
-    from lexivox.data.types import SampleDataset
+    from lexivox.data.types import Sample, SampleDataset
     from lexivox.encoders.camera import CameraEncoder
     from lexivox.geometry.grid import VoxelGrid
     from lexivox.heads.pointwise import PointwiseHead
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+FineLabels = tuple[Sequence[str], Callable[[int, "Sample"], "Tensor"]]
 
 
 class Config(BaseModel):
@@ -52,20 +55,35 @@ class GridConfig(Config):
 
 
 class NuscenesData(Config):
-    """A nuScenes dataroot. Splits are names in ``splits.json``, official ones, or lists of scenes."""
+    """A nuScenes dataroot. Splits are names in ``splits.json`` or lists of scenes.
+
+    Attributes:
+        synthetic: the dataroot is a synthetic city, whose extras hold the fine class of every point and the complete
+            truth of every voxel; both are read for scoring only.
+    """
 
     kind: Literal["nuscenes"] = "nuscenes"
     root: str
     version: str | None = None
     train_split: str | list[str] = "train"
     val_split: str | list[str] = "val"
+    synthetic: bool = False
 
     def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
         from lexivox.data.datasets import open_dataset
 
         split = self.train_split if part == "train" else self.val_split
         kind = "lidarseg" if labels else None
-        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind)
+        truth = labels and self.synthetic and part == "val"
+        return open_dataset(
+            "nuscenes", self.root, split, version=self.version, labels=kind, voxel_labels=truth
+        )
+
+    def fine_labels(self, dataset: Any) -> FineLabels | None:
+        """Names of the finest classes of points, and how to read them."""
+        if not self.synthetic:
+            return None
+        return dataset.fine_names, lambda index, sample: dataset.fine_labels(index)
 
 
 class PandasetData(Config):
@@ -83,6 +101,10 @@ class PandasetData(Config):
         keyframes = self.train_keyframes if part == "train" else self.val_keyframes
         kind = "semseg" if labels else None
         return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=kind)
+
+    def fine_labels(self, dataset: Any) -> FineLabels | None:
+        """PandaSet has nothing finer than its point labels."""
+        return None
 
 
 DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]

@@ -171,10 +171,8 @@ class Experiment:
         """The config's free queries over the finest labels that the data set has."""
         if not self.config.queries:
             return None
-        fine_labels = getattr(dataset, "fine_labels", None)
-        if fine_labels is not None and (names := dataset.fine_names):  # type: ignore[attr-defined]
-            return QuerySet(self.config.queries, names, lambda index, sample: fine_labels(index))
-        return QuerySet(self.config.queries, dataset.classes.names, _point_labels)  # type: ignore[attr-defined]
+        fine = self.config.data.fine_labels(dataset)
+        return QuerySet(self.config.queries, *(fine or (dataset.classes.names, _point_labels)))  # type: ignore[attr-defined]
 
 
 def _point_labels(index: int, sample: Sample) -> Tensor:

@@ -41,10 +41,25 @@ STREET_VOCABULARY = {
 """The nuScenes classes that occur in the synthetic city, in plain words."""
 
 STREET_QUERIES = {
-    "automobile": ["car", "car_window", "tyre"],
+    "automobile": ["car", "car window", "tyre"],
+    "sports car": ["car", "car window", "tyre"],
     "lorry": ["truck"],
     "pavement": ["sidewalk", "kerb"],
+    "footpath": ["sidewalk", "kerb"],
+    "street": ["road", "lane marking"],
+    "asphalt": ["road", "lane marking"],
+    "lawn": ["grass"],
+    "meadow": ["grass"],
+    "foliage": ["tree crown", "tree trunk"],
+    "oak": ["tree crown", "tree trunk"],
+    "house": ["building wall", "door", "window"],
+    "skyscraper": ["building wall", "door", "window"],
+    "person walking": ["pedestrian"],
+    "human": ["pedestrian"],
+    "bike": ["bicycle"],
+    "lamp post": ["pole"],
 }
+"""Words that are neither class names nor in the teacher's vocabulary -> the concepts of the city they mean."""
 
 
 def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
@@ -54,7 +69,7 @@ def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
         grid=GridConfig(
             lower_m=(-25.6, -25.6, -1.2), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
         ),
-        data=NuscenesData(root=root),
+        data=NuscenesData(root=root, synthetic=True),
         encoder=CameraEncoderConfig(image=ImageConfig(image_hw=(160, 288))),
         heads=HeadsConfig(),
         teacher=StreetTeacherConfig(),
