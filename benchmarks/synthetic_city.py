@@ -1,4 +1,4 @@
-"""CPU seconds of the synthetic city on one core, against ray casting without windows (every shape, every ray).
+"""CPU seconds of the synthetic city on one core, against ray casting without windows.
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/synthetic_city.py``
 """
@@ -13,11 +13,11 @@ from collections.abc import Callable
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from lexivox.data.synthetic.drive import SyntheticDrive
-from lexivox.data.synthetic.shapes import intersect
-from lexivox.geometry.grid import OCC3D, POP3D
+from lexivox.data.synthetic.drive import SyntheticDrive  # noqa: E402
+from lexivox.data.synthetic.shapes import intersect  # noqa: E402
+from lexivox.geometry.grid import OCC3D, POP3D  # noqa: E402
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
@@ -46,9 +46,7 @@ def main() -> None:
     parser.add_argument("--keyframes", type=int, default=3)
     options = parser.parse_args()
     print("one core, six images of 288 x 160 and 32 x 720 beams; median CPU seconds")
-    print(
-        f"{'seed':>4} {'shapes':>7} {'pictures':>9} {'sweep':>7} {'no windows':>11} {'pop3d':>7} {'occ3d':>7} {'sample':>7}"
-    )
+    print("seed  shapes  pictures   sweep  no windows   pop3d   occ3d  sample")
     whole = []
     for seed in range(1, options.seeds + 1):
         drive, n = SyntheticDrive(seed), options.keyframes

@@ -179,7 +179,7 @@ def test_flow_in_a_moving_box_is_its_velocity(drive: SyntheticDrive, sample: Sam
 
 
 def test_static_points_stay_where_they_are_in_the_world(drive: SyntheticDrive) -> None:
-    """Static points of one keyframe, taken through the global frame, meet the surfaces that another one sees."""
+    """Walls of one keyframe, taken through the global frame, meet the surfaces that another sees."""
     scan, later = drive.sweep(1), drive[INDEX + 1]
     xyz = torch.from_numpy(scan.xyz[scan.concept == Concept.WALL])
     to_later = later.global_from_ego.inverse() @ drive.global_from_ego(1) @ drive.ego_from_lidar

@@ -1,4 +1,4 @@
-"""The dataroot that the synthetic city writes obeys the rules of nuScenes, table by table and file by file."""
+"""The dataroot that the synthetic city writes obeys the rules of nuScenes, file by file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in the street: parked and moving vehicles, people, cones and barriers, each with a box and a track."""
+"""Who is in the street: vehicles, people, cones and barriers, each with a box and a track."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Cast:
 
 
 def make_cast(rng: Rng, street: Street, ego: EgoPlan) -> list[Actor]:
-    """Draw everybody. Nobody drives through anybody: each lane has one speed, and parking has its own strip."""
+    """Draw everybody. None drives through another: a lane has one speed, parking its own strip."""
     cast = Cast(rng)
     _traffic(cast, street, ego)
     for start, end in block_intervals(street):

@@ -1,4 +1,4 @@
-"""What the sensors record of a scene: six pictures and a sweep, each with the truth of every pixel and point."""
+"""What the sensors record: six pictures and a sweep, with the truth of every pixel and point."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DROP_SHARE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Six views of a keyframe: RGB, depth along the axis (inf: sky), fine concept and track of every pixel."""
+    """Six views of a keyframe: colour, and for every pixel depth (inf: sky), concept, track."""
 
     rgb: Array  # (V, H, W, 3) uint8
     depth_m: Array  # (V, H, W)

@@ -1,4 +1,4 @@
-"""What things are called in the synthetic city: fine concepts, nuScenes raw ids, and the 16 nuScenes classes."""
+"""What things are called: fine concepts, nuScenes raw ids, and the 16 nuScenes classes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Concept(IntEnum):
 
 CONCEPT_NAMES: tuple[str, ...] = (
     "void", "road", "lane marking", "kerb", "sidewalk", "grass", "building wall", "door", "window",
-    "tree trunk", "tree crown", "pole", "traffic sign", "traffic cone", "barrier", "car", "car window", "tyre",
-    "truck", "bus", "bicycle", "motorcycle", "pedestrian", "sky",
+    "tree trunk", "tree crown", "pole", "traffic sign", "traffic cone", "barrier", "car", "car window",
+    "tyre", "truck", "bus", "bicycle", "motorcycle", "pedestrian", "sky",
 )  # fmt: skip
 """Readable name of every concept, by id. The windows of lorries and buses count as car windows."""
 
@@ -59,13 +59,14 @@ FREE_LABEL = 17
 """Class number of a free voxel beside the classes 0..16."""
 
 RAW_NAMES: tuple[str, ...] = (
-    "noise", "animal", "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker",
+    "noise", "animal", "human.pedestrian.adult", "human.pedestrian.child",
+    "human.pedestrian.construction_worker",
     "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.stroller",
     "human.pedestrian.wheelchair", "movable_object.barrier", "movable_object.debris",
     "movable_object.pushable_pullable", "movable_object.trafficcone", "static_object.bicycle_rack",
     "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid", "vehicle.car", "vehicle.construction",
     "vehicle.emergency.ambulance", "vehicle.emergency.police", "vehicle.motorcycle", "vehicle.trailer",
-    "vehicle.truck", "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain", "static.manmade",
-    "static.other", "static.vegetation", "vehicle.ego",
+    "vehicle.truck", "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain",
+    "static.manmade", "static.other", "static.vegetation", "vehicle.ego",
 )  # fmt: skip
 """nuScenes names of the raw lidarseg ids."""

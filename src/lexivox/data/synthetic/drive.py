@@ -1,4 +1,4 @@
-"""A drive through a synthetic street: keyframes at 2 Hz, rendered when asked for, the same for the same seed."""
+"""A drive through a synthetic street: keyframes at 2 Hz, rendered when asked for."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class SyntheticDrive:
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
-    # ------------------------------------------------------------------------------------------- where and when
+    # ---------------------------------------------------------------------- where and when
 
     def timestamp_us(self, index: int) -> int:
         return START_US + self.seed * 10_000_000_000 + round(index * KEYFRAME_S * 1e6)
@@ -125,7 +125,7 @@ class SyntheticDrive:
         near = gap < SEEN_M
         return Scene(self.street, self.light, shapes[near], corners[near], rotation, position)
 
-    # ----------------------------------------------------------------------------------------------- what is seen
+    # ---------------------------------------------------------------------- what is seen
 
     def pictures(self, index: int, scene: Scene | None = None) -> Pictures:
         """Render the six views."""

@@ -15,7 +15,8 @@ from lexivox.data.synthetic.street import KERB_M, SLAB_DEPTH_M, Street, block_in
 def build_scenery(rng: Rng, street: Street) -> Shapes:
     """Everything that never moves and carries no box: ground, blocks, buildings, trees, lamps, signs."""
     far = 1e4
-    ground = Shape(PLANE, (0, 0, 0), (far, far, 1.0), Material.GROUND, Concept.ROAD, (street.asphalt,) * 3)
+    grey = (street.asphalt, street.asphalt, street.asphalt)
+    ground = Shape(PLANE, (0, 0, 0), (far, far, 1.0), Material.GROUND, Concept.ROAD, grey)
     parts = [stack([ground])]
     lamp_colour = hsv(rng.random(), 0.25, rng.uniform(0.15, 0.5))
     for start, end in block_intervals(street):
@@ -47,7 +48,8 @@ def _slab(street: Street, start: float, end: float, side: float) -> Shape:
     middle = side * (street.half_m + SLAB_DEPTH_M / 2)
     height = street.kerb_height_m
     return box(
-        Concept.SIDEWALK, street.paving, ((start + end) / 2, middle, height / 2), (end - start, SLAB_DEPTH_M, height),
+        Concept.SIDEWALK, street.paving, ((start + end) / 2, middle, height / 2),
+        (end - start, SLAB_DEPTH_M, height),
         Material.SLAB,
     )  # fmt: skip
 
@@ -94,7 +96,8 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
     if floors <= 3 and rng.random() < 0.6:
         rise = rng.uniform(1.6, 3.2)
         roof = box(
-            Concept.WALL, roof_colour, (0, 0, height + rise / 2), (size[0], size[1] + 0.7, rise), Material.ROOF,
+            Concept.WALL, roof_colour, (0, 0, height + rise / 2),
+            (size[0], size[1] + 0.7, rise), Material.ROOF,
             taper=(0.0, 0.97),
         )  # fmt: skip
     else:

@@ -1,7 +1,7 @@
-"""Surface programs: from a point on a surface to its colour and its fine concept (doors and windows are painted on).
+"""Surface programs: from a point on a surface to its colour and concept; doors and windows are painted on.
 
-Every program reads a ``Patch`` (all hits on shapes of one material) and returns colours ``(n, 3)`` and concepts
-``(n,)``.
+Every program reads a ``Patch`` (all hits on shapes of one material) and returns colours ``(n, 3)`` and
+concepts ``(n,)``.
 """
 
 from __future__ import annotations

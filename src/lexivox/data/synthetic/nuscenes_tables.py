@@ -1,7 +1,7 @@
 """The relational tables of a nuScenes dataroot, built from synthetic drives.
 
-Layout as described at nuscenes.org/nuscenes#data-format: records point at each other by token; ``prev`` and ``next``
-chain the keyframes of a scene, the recordings of a sensor and the annotations of an instance.
+Layout as described at nuscenes.org/nuscenes#data-format: records point at each other by token; ``prev`` and
+``next`` chain the keyframes of a scene, the recordings of a sensor and the annotations of an instance.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _add_vocabulary(tables: Tables) -> None:
 
 
 def quaternion_wxyz(rotation: Array) -> list[float]:
-    """Unit quaternion of a rotation matrix, w >= 0, by the largest of its four squares (Shepperd's method)."""
+    """Unit quaternion of a rotation matrix, w >= 0, by its largest square (Shepperd's method)."""
     r = rotation
     trace = np.trace(r)
     squares = np.array([trace, r[0, 0], r[1, 1], r[2, 2]])

@@ -4,12 +4,12 @@ Truth that nuScenes has no place for goes to ``extras/<version>/``:
 
 * ``fine/<lidar token>.npy``: uint8 concept of every LiDAR point, in the order of the sweep;
 * ``fine/<camera token>.png``: 8-bit grey picture with the concept of every pixel (when asked for);
-* ``occupancy/<lidar token>.npz``: ``label`` uint8 ``(X, Y, Z)`` (0..16, 17 free), ``flow`` float16 ``(X, Y, Z, 2)``
-  in m/s along the grid's axes, and the grid itself: ``lower_m``, ``voxel_size_m``, ``frame`` (when asked for);
+* ``occupancy/<lidar token>.npz`` (when asked for): ``label`` uint8 ``(X, Y, Z)`` (0..16, 17 free), ``flow``
+  float16 ``(X, Y, Z, 2)`` in m/s along the axes of the grid: ``lower_m``, ``voxel_size_m``, ``frame``;
 * ``concepts.json``: the names of the concepts, by id.
 
-``splits.json`` beside the tables lists the scenes of ``train`` and ``val``. Writing can be interrupted: a keyframe
-whose marker ``extras/<version>/done/<sample token>`` stands is not made again, and tables come last.
+``splits.json`` beside the tables lists the scenes of ``train`` and ``val``. Writing can be interrupted: a
+keyframe whose marker ``extras/<version>/done/<sample token>`` stands is not made again, and tables come last.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def write_nuscenes(
     return root
 
 
-# ------------------------------------------------------------------------------------------------ one keyframe
+# ---------------------------------------------------------------------- one keyframe
 
 
 def _write_keyframe(root: Path, drive: SyntheticDrive, index: int, options: _Options) -> None:
@@ -150,7 +150,7 @@ def _write_sweep(
     np.save(_folder_of(extras / "fine" / f"{drive.token('LIDAR_TOP', index)}.npy"), sweep.concept)
 
 
-# -------------------------------------------------------------------------------------------------- all tables
+# ---------------------------------------------------------------------- all tables
 
 
 def _write_tables(

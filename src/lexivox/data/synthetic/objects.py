@@ -11,7 +11,7 @@ from lexivox.data.synthetic.shapes import ROUND, Colour, Shape, Xyz
 
 
 def person(rng: Rng, height: float, base: float = 0.0, lean: float = 0.0) -> list[Shape]:
-    """Legs, trunk, arms, head; ``base`` lifts the feet (a rider), ``lean`` bends the trunk forward, metres."""
+    """Legs, trunk, arms, head; ``base`` lifts the feet (riders), ``lean`` bends forward, metres."""
     shirt, trousers = paint(rng), hsv(rng.random(), rng.uniform(0.1, 0.6), rng.uniform(0.12, 0.5))
     skin = hsv(rng.uniform(0.04, 0.09), rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.95))
     hair = hsv(0.08, rng.uniform(0.2, 0.7), rng.uniform(0.05, 0.45))
@@ -39,7 +39,8 @@ def cone(rng: Rng) -> tuple[list[Shape], Xyz]:
     height = rng.uniform(0.65, 0.95)
     orange = hsv(rng.uniform(0.03, 0.07), 0.95, 0.95)
     parts = [
-        post(Concept.CONE, orange, (0, 0, 0.03), 0.17, height - 0.03, Material.CONE, accent=(0.95, 0.95, 0.95),
+        post(Concept.CONE, orange, (0, 0, 0.03), 0.17, height - 0.03, Material.CONE,
+             accent=(0.95, 0.95, 0.95),
              taper=0.85),
         box(Concept.CONE, orange, (0, 0, 0.02), (0.4, 0.4, 0.04)),
     ]  # fmt: skip

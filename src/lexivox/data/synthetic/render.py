@@ -1,6 +1,7 @@
 """Exact ray casting with a z-buffer: every shape is tried only where its bounding box can be seen.
 
-``cast_camera``, ``cast_lidar`` and ``cast_sun`` return the ray parameter of the first hit and the row of the shape.
+``cast_camera``, ``cast_lidar`` and ``cast_sun`` return the ray parameter of the first hit and the row of its
+shape.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def cast_camera(
     for row in np.argsort(nearest, kind="stable").tolist():
         top, bottom, left, right = windows[row].tolist()
         if top < bottom and left < right:
-            _cast(hits, shapes, row, origin, rays, (slice(top, bottom), slice(left, right)), nearest[row])
+            window = (slice(top, bottom), slice(left, right))
+            _cast(hits, shapes, row, origin, rays, window, float(nearest[row]))
     return hits
 
 
@@ -117,9 +119,11 @@ def cast_lidar(
     rings, columns = _lidar_windows(shapes, local, elevation_rad, num_azimuths)
     for row in np.argsort(nearest, kind="stable").tolist():
         low, high = rings[row].tolist()
-        for left, right in _unwrapped(*columns[row].tolist(), num_azimuths):
+        start, count = columns[row].tolist()
+        for left, right in _unwrapped(start, count, num_azimuths):
             if low < high:
-                _cast(hits, shapes, row, origin, rays, (slice(low, high), slice(left, right)), nearest[row])
+                window = (slice(low, high), slice(left, right))
+                _cast(hits, shapes, row, origin, rays, window, float(nearest[row]))
     return hits
 
 
@@ -138,7 +142,7 @@ def _unwrapped(start: int, count: int, size: int) -> list[tuple[int, int]]:
 def _lidar_windows(
     shapes: Shapes, corners: Array, elevation_rad: Array, num_azimuths: int
 ) -> tuple[Array, Array]:
-    """Ring bounds ``(N, 2)`` and column start and count ``(N, 2)`` that cover each box; generous, never short."""
+    """Ring bounds ``(N, 2)``, and column start and count ``(N, 2)``, that surely cover each box."""
     low, high = corners.min(axis=1), corners.max(axis=1)
     nearest = _ground_distance(corners)
     farthest = np.hypot(*np.maximum(np.abs(low), np.abs(high)).T[:2])

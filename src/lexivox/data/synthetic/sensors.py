@@ -42,7 +42,7 @@ class CameraRig:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """The sensors of one drive. ``lidar_directions (3, 32, azimuths)`` are unit vectors in the LiDAR frame."""
+    """The sensors of one drive. ``lidar_directions (3, 32, azimuths)``: unit vectors, LiDAR frame."""
 
     cameras: tuple[CameraRig, ...]
     image_hw: tuple[int, int]

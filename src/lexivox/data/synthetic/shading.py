@@ -1,4 +1,4 @@
-"""From first hits to what a sensor records: colours and concepts of surfaces, light, shadow, haze, sky, noise."""
+"""From first hits to what a sensor records: colour and concept of surfaces, light, haze, sky, noise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def surface_at(shapes: Shapes, street: Street, world: Array, row: Array, range_m
         at = np.flatnonzero(material == value)
         r = row[at]
         patch = Patch(
-            world[:, at], local[:, at], local_normal[:, at], shapes.half[r].T.astype(np.float32), shapes.colour[r],
+            world[:, at], local[:, at], local_normal[:, at], shapes.half[r].T.astype(np.float32),
+            shapes.colour[r],
             shapes.accent[r], shapes.params[r], shapes.concept[r], range_m[at],
         )  # fmt: skip
         colour[at], concept[at] = PROGRAMS[Material(value)](patch, street)

@@ -132,8 +132,8 @@ def place(
 def intersect(shapes: Shapes, row: int, origin: Array, directions: Array) -> Array:
     """First hit of rays ``origin + t * directions`` (``(3,)`` or ``(3, n)`` and ``(3, n)``) with one shape.
 
-    Returns ``t (n,)``, infinite where the ray misses; a ray that starts inside sees nothing. Misses go through
-    divisions by zero and roots of negative numbers: callers mute them once (``np.errstate(all="ignore")``), not per shape.
+    Returns ``t (n,)``, infinite where the ray misses; a ray that starts inside sees nothing. Misses go
+    through divisions by zero and roots of negative numbers: callers mute those once, with ``np.errstate``.
     """
     matrix = (shapes.rotation[row] / shapes.half[row]).T
     center = shapes.center[row] if origin.ndim == 1 else shapes.center[row][:, None]
@@ -157,13 +157,12 @@ def _between(near: Array, far: Array) -> Array:
 
 
 def _hit_box(o: Array, d: Array) -> Array:
-    near, far = None, None
+    near, far = np.full(d.shape[1:], -np.inf, d.dtype), np.full(d.shape[1:], np.inf, d.dtype)
     for axis in range(3):
         inverse = 1.0 / d[axis]
         low, high = (-1.0 - o[axis]) * inverse, (1.0 - o[axis]) * inverse
-        enter, leave = np.minimum(low, high), np.maximum(low, high)
-        near = enter if near is None else np.maximum(near, enter)
-        far = leave if far is None else np.minimum(far, leave)
+        np.maximum(near, np.minimum(low, high), out=near)
+        np.minimum(far, np.maximum(low, high), out=far)
     return _between(near, far)
 
 

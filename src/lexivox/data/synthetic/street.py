@@ -21,7 +21,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """Measures of a street, metres. ``crossings (k, 2)``: middle and half width of the side streets along x."""
+    """Measures in metres. ``crossings (k, 2)``: middle and half width of the side streets along x."""
 
     lane_m: float
     num_lanes: int  # per direction

@@ -1,9 +1,9 @@
 """Complete voxel truth from the solids themselves.
 
-Rule: a voxel is occupied when it shares space with a solid (touching faces do not count); the ground fills the one
-layer that holds its surface, z = 0 of the world. Where several solids share a voxel the later of this order wins:
-ground, raised pavement, buildings, trees, poles and signs, then actors. The class of ground and pavement is that
-of the column's centre.
+Rule: a voxel is occupied when it shares space with a solid (touching faces do not count); the ground fills
+the one layer that holds its surface, z = 0 of the world. Where several solids share a voxel the later of this
+order wins: ground, raised pavement, buildings, trees, poles and signs, then actors. The class of ground and
+pavement is that of the column's centre.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _fill_ground(label: Array, street: Street, lower: Array, size: Array, turn: 
 def _touches(shapes: Shapes, row: int, centers: Array, reach: Array, turn: Array, shift: Array) -> Array:
     """True for voxels that share a point with the solid.
 
-    Alternating projections: step from the voxel's centre to the solid, back into the voxel, and so on; two convex
-    bodies meet exactly when the steps come to rest in both.
+    Alternating projections: step from the voxel's centre to the solid, back into the voxel, and so on; two
+    convex bodies meet exactly when the steps come to rest in both.
     """
     to_shape = (shapes.rotation[row] / shapes.half[row]).T @ turn
     offset = (shapes.rotation[row] / shapes.half[row]).T @ (shift - shapes.center[row])

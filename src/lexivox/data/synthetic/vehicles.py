@@ -69,7 +69,8 @@ def bus(rng: Rng) -> tuple[list[Shape], Xyz]:
     length, width, height = rng.uniform(10.0, 12.5), 2.5, rng.uniform(2.9, 3.3)
     colour = hsv(rng.random(), rng.uniform(0.5, 0.95), rng.uniform(0.5, 0.95))
     parts = [
-        box(Concept.BUS, colour, (0, 0, (0.32 + height) / 2), (length, width - 0.04, height - 0.32), Material.BUS,
+        box(Concept.BUS, colour, (0, 0, (0.32 + height) / 2), (length, width - 0.04, height - 0.32),
+            Material.BUS,
             accent=hsv(rng.random(), 0.3, 0.95), params=(0.0,)),
     ]  # fmt: skip
     for x in (length * 0.32, -length * 0.27):
