@@ -1,11 +1,13 @@
 """Compiled voxel traversal for the CPU; the rule is that of :mod:`lexivox.geometry.rays`, rounding included.
 
 No fast-math and no parallel loop: the first would change roundings, the second gains nothing on a shared grid.
+``no_type_check`` keeps run-time checkers from wrapping functions that only the compiler calls.
 """
 
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numba
 
@@ -13,6 +15,7 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @numba.njit(**_OPTIONS)
+@no_type_check
 def _clip_axis(begin, end, box):
     """Where the segment of fractions t in [0, 1] enters and leaves the slab [0, box) of one axis."""
     direction = end - begin
@@ -23,6 +26,7 @@ def _clip_axis(begin, end, box):
 
 
 @numba.njit(**_OPTIONS)
+@no_type_check
 def _axis_walk(begin, end, t_near, t_far, box, stride):
     """One axis of a clipped segment: first voxel, crossings, start, 1 / extent, next plane, sign, flat step."""
     direction = end - begin
@@ -39,6 +43,7 @@ def _axis_walk(begin, end, t_near, t_far, box, stride):
 
 
 @numba.njit(**_OPTIONS)
+@no_type_check
 def _mark_walk(walk_x, walk_y, walk_z, flat, num_marks, free):
     """Mark the first ``num_marks`` voxels: always cross the nearest plane, x before y before z when equal."""
     _, left_x, start_x, inverse_x, plane_x, sign_x, step_x = walk_x
@@ -61,6 +66,7 @@ def _mark_walk(walk_x, walk_y, walk_z, flat, num_marks, free):
 
 
 @numba.njit(**_OPTIONS)
+@no_type_check
 def _mark_segment(begin, end, box, strides, free):
     """Clip one segment in voxel coordinates to the grid and mark what it passes before its end."""
     near_x, far_x = _clip_axis(begin[0], end[0], box[0])
@@ -81,9 +87,10 @@ def _mark_segment(begin, end, box, strides, free):
 
 
 @numba.njit(
-    "void(float64[:,::1], float64[:,::1], UniTuple(float64,3), UniTuple(float64,3), UniTuple(int64,3), boolean[::1])",
+    "void(float64[:,::1], float64[:,::1], UniTuple(f8,3), UniTuple(f8,3), UniTuple(i8,3), boolean[::1])",
     **_OPTIONS,
 )
+@no_type_check
 def mark_free(origins, ends, lower, size, shape, free):
     """Set ``free`` (flattened in x, y, z order) where a segment passes before the voxel of its end.
 
