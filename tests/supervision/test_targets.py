@@ -1,0 +1,63 @@
+"""What the teacher says at LiDAR points, and how points are weighed."""
+
+from __future__ import annotations
+
+import torch
+from helpers import IMAGE_HW, make_sample
+
+from lexivox.supervision.targets import balance_weights, project_lidar, teacher_point_features
+
+
+class PixelPlace:
+    """A teacher whose feature is the place in the image: (u, v, 1) in shares of the image, then unit."""
+
+    space, dim = "place", 3
+
+    def features(self, images):
+        height, width = images.shape[-2:]
+        u = ((torch.arange(width) + 0.5) / width).expand(height, width)
+        v = ((torch.arange(height) + 0.5) / height)[:, None].expand(height, width)
+        return torch.stack([u, v, torch.ones_like(u)])[None].expand(len(images), -1, -1, -1)
+
+
+def test_features_are_read_at_the_pixels_of_the_points():
+    sample = make_sample(num_views=1)
+    known = teacher_point_features(sample, PixelPlace())
+    uv, visible = project_lidar(sample)
+    assert known.index.tolist() == visible[0].nonzero()[:, 0].tolist()
+    size = torch.tensor([IMAGE_HW[1], IMAGE_HW[0]])
+    inner = ((uv[0] > 1) & (uv[0] < size - 1)).all(dim=-1)[known.index]
+    expected = torch.nn.functional.normalize(
+        torch.cat([uv[0][known.index] / size, torch.ones(len(known.index), 1)], dim=-1), dim=-1
+    )
+    torch.testing.assert_close(known.feature[inner], expected[inner], atol=1e-3, rtol=0)
+
+
+def test_a_point_seen_twice_gets_one_row():
+    sample = make_sample(num_views=12)
+    known = teacher_point_features(sample, PixelPlace())
+    _, visible = project_lidar(sample)
+    assert int(visible.sum()) > len(known.index) == int(visible.any(dim=0).sum())
+    torch.testing.assert_close(known.feature.norm(dim=-1), torch.ones(len(known.index)))
+
+
+def test_no_camera_gives_no_rows():
+    sample = make_sample(num_views=1)
+    from dataclasses import replace
+
+    assert len(teacher_point_features(replace(sample, views=()), PixelPlace()).index) == 0
+
+
+def test_rare_groups_weigh_more_and_the_mean_is_one():
+    road, person = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    features = [torch.cat([road.repeat(90, 1), person.repeat(10, 1)])]
+    (weight,) = balance_weights(features, num_clusters=2, power=0.5)
+    torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
+    # shares 0.9 and 0.1: weights go as 1 / sqrt(share), a ratio of 3
+    torch.testing.assert_close(weight[-1] / weight[0], torch.tensor(3.0))
+
+
+def test_power_one_makes_groups_equal():
+    road, person = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    (weight,) = balance_weights([torch.cat([road.repeat(80, 1), person.repeat(20, 1)])], 2, power=1.0)
+    torch.testing.assert_close(weight[:80].sum(), weight[80:].sum())
