@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from lexivox.data.classes import NUSCENES16_FROM_RAW, NUSCENES_RAW
+
 
 class Concept(IntEnum):
     """The fine label space of pixels and points; :data:`CONCEPT_NAMES` holds the words."""
@@ -49,24 +51,9 @@ RAW_FROM_CONCEPT = np.array(
 )
 """nuScenes lidarseg id of every concept (parts of an actor take the id of the whole instead)."""
 
-CLASS_FROM_RAW = np.array(
-    [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0],
-    dtype=np.uint8,
-)
-"""The 16 classes (0 = noise) of the 32 raw lidarseg ids (spec pop3d 1.7)."""
+CLASS_FROM_RAW = np.array(NUSCENES16_FROM_RAW.table, dtype=np.uint8)
+"""The sixteen classes (0 = noise) of the 32 raw lidarseg ids."""
 
+RAW_NAMES = NUSCENES_RAW.names
 FREE_LABEL = 17
 """Class number of a free voxel beside the classes 0..16."""
-
-RAW_NAMES: tuple[str, ...] = (
-    "noise", "animal", "human.pedestrian.adult", "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair", "movable_object.barrier", "movable_object.debris",
-    "movable_object.pushable_pullable", "movable_object.trafficcone", "static_object.bicycle_rack",
-    "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid", "vehicle.car", "vehicle.construction",
-    "vehicle.emergency.ambulance", "vehicle.emergency.police", "vehicle.motorcycle", "vehicle.trailer",
-    "vehicle.truck", "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain",
-    "static.manmade", "static.other", "static.vegetation", "vehicle.ego",
-)  # fmt: skip
-"""nuScenes names of the raw lidarseg ids."""

@@ -25,6 +25,7 @@ from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 
 KEYFRAME_S = 0.5
+MAX_TRACKS = 1000  # what the panoptic files of nuScenes can number
 SEEN_M = 100.0
 START_US = 1_700_000_000_000_000
 
@@ -41,7 +42,7 @@ class SyntheticDrive:
         name: of the drive, ``scene-<seed>`` by default.
 
     Raises:
-        ConfigError: a count or size is not above zero.
+        ConfigError: a count or size is not above zero, or the drive is too long to number its actors.
     """
 
     def __init__(
@@ -73,6 +74,11 @@ class SyntheticDrive:
         self.actors: list[Actor] = make_cast(
             rng, self.street, EgoPlan(self._lane_y, self._start_m, self.speed, duration_s)
         )
+        if len(self.actors) >= MAX_TRACKS:
+            raise ConfigError(
+                f"num_keyframes of a synthetic drive must leave it below {MAX_TRACKS} actors; got "
+                f"{num_keyframes} keyframes with {len(self.actors)} actors. Write several shorter drives."
+            )
         self.global_from_world = RigidTransform.from_yaw(
             rng.uniform(-np.pi, np.pi), [rng.uniform(200, 1800), rng.uniform(200, 1800), 0.0]
         )

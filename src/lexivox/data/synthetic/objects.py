@@ -17,7 +17,7 @@ def person(rng: Rng, height: float, base: float = 0.0, lean: float = 0.0) -> lis
     hair = hsv(0.08, rng.uniform(0.2, 0.7), rng.uniform(0.05, 0.45))
     leg, torso = 0.47 * height, 0.36 * height
     stride, who = rng.uniform(0.03, 0.16), Concept.PEDESTRIAN
-    parts = [post(who, trousers, (s * stride, s * 0.09, base), 0.085, leg) for s in (-1, 1)]
+    parts = [post(who, trousers, (s * stride, s * 0.09, base), 0.078, leg) for s in (-1, 1)]
     parts += [
         ball(who, shirt, (lean, 0, base + leg + torso * 0.45), (0.16, 0.24, torso * 0.62)),
         ball(who, skin, (lean * 1.3, 0, base + height - 0.115), (0.11, 0.10, 0.125)),

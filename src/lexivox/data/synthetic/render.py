@@ -175,15 +175,18 @@ class ShadowMap:
     reach_m: Array  # (n, n)
     to_sun: Array  # (3,)
 
-    def is_lit(self, xyz: Array, bias_m: float = 0.25) -> Array:
-        """True for points ``(3, n)`` that see the sun; points off the map always do."""
+    def lit_share(self, xyz: Array, bias_m: float = 0.25) -> Array:
+        """Share of four neighbouring rays by which points ``(3, n)`` see the sun; 1 off the map."""
         climb = xyz[2] / self.to_sun[2]
-        size = len(self.reach_m)
-        cell_x = np.floor((xyz[0] - climb * self.to_sun[0] - self.lower[0]) / self.cell_m).astype(np.int64)
-        cell_y = np.floor((xyz[1] - climb * self.to_sun[1] - self.lower[1]) / self.cell_m).astype(np.int64)
-        inside = (cell_x >= 0) & (cell_x < size) & (cell_y >= 0) & (cell_y < size)
-        reach = self.reach_m[np.clip(cell_x, 0, size - 1), np.clip(cell_y, 0, size - 1)]
-        return ~inside | (reach < climb + bias_m)
+        size, share = len(self.reach_m), np.zeros(xyz.shape[1], np.float32)
+        x = (xyz[0] - climb * self.to_sun[0] - self.lower[0]) / self.cell_m
+        y = (xyz[1] - climb * self.to_sun[1] - self.lower[1]) / self.cell_m
+        is_off = (x < 1) | (x >= size - 1) | (y < 1) | (y >= size - 1)
+        x, y = np.clip(x, 1, size - 2), np.clip(y, 1, size - 2)
+        for shift_x, shift_y in ((-0.6, -0.2), (0.2, -0.6), (0.6, 0.2), (-0.2, 0.6)):
+            cell = (x + shift_x).astype(np.int32), (y + shift_y).astype(np.int32)
+            share += 0.25 * (self.reach_m[cell] < climb + bias_m)
+        return np.where(is_off, np.float32(1.0), share)
 
 
 @np.errstate(all="ignore")

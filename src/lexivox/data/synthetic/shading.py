@@ -91,7 +91,7 @@ def lit_colour(surface: Surface, light: Light, shadow: ShadowMap, world: Array, 
     """Colours ``(n, 3)`` under sun and sky, darker near the ground, pale in the distance."""
     normal = surface.normal
     facing = np.clip(light.to_sun.astype(np.float32) @ normal, 0.0, 1.0)
-    facing *= shadow.is_lit(world + 0.1 * normal)
+    facing *= shadow.lit_share(world + 0.1 * normal)
     openness = 0.72 + 0.28 * normal[2]
     on_wall = np.abs(normal[2]) < 0.7
     openness = openness * np.where(on_wall, np.clip(0.6 + 0.5 * world[2], 0.0, 1.0), 1.0)
