@@ -38,7 +38,11 @@ def synthetic_sweep(num_columns: int = 1085) -> Tensor:
     azimuth = torch.linspace(0, 2 * math.pi, num_columns + 1)[:-1, None]
     elevation = torch.deg2rad(torch.linspace(-30.67, 10.67, 32))[None]
     direction = torch.stack(
-        [azimuth.sin() * elevation.cos(), azimuth.cos() * elevation.cos(), elevation.sin().expand(num_columns, 32)],
+        [
+            azimuth.sin() * elevation.cos(),
+            azimuth.cos() * elevation.cos(),
+            elevation.sin().expand(num_columns, 32),
+        ],
         dim=-1,
     ).reshape(-1, 3)
     floor = torch.where(direction[:, 2] < 0, -SENSOR_HEIGHT_M / direction[:, 2], torch.inf)
@@ -73,7 +77,7 @@ def visited_flat(grid: VoxelGrid, origins: Tensor, ends: Tensor) -> Tensor:
 
 
 def floor_of(grid: VoxelGrid, flat: Tensor) -> Callable[[], object]:
-    """Only the writes: visited voxels known beforehand, marked one after the other in the order of the rays."""
+    """Only the writes: visited voxels known beforehand, marked one by one in the order of the rays."""
     volume = np.zeros(grid.num_voxels, dtype=np.bool_)
     numbers = flat.numpy()
     if not has_compiled_kernels():
@@ -105,7 +109,9 @@ def report(name: str, grid: VoxelGrid, origin: Tensor, xyz: Tensor, repeats: int
     kernel = "numba kernel" if has_compiled_kernels() else "torch (numba is not installed)"
     few = max(3, repeats // 5)
     alternatives = {
-        f"labels, exact: {kernel}, torch in and out": (partial(occupancy_from_lidar, grid, origin, xyz), repeats),
+        f"labels, exact: {kernel}, torch in and out": (
+            partial(occupancy_from_lidar, grid, origin, xyz), repeats,
+        ),
         f"  of it mark_free: {kernel}": (partial(mark_free, grid, origin, xyz), repeats),
         "  of it occupied voxels": (partial(voxels_of_points, grid, xyz), repeats),
         "mark_free: torch fallback": (partial(mark_free_torch, grid, origin, xyz), few),
@@ -115,18 +121,22 @@ def report(name: str, grid: VoxelGrid, origin: Tensor, xyz: Tensor, repeats: int
     }
     equal = np.array_equal(numpy_lockstep(grid, origin, xyz), mark_free(grid, origin, xyz).numpy())
     megabytes = (len(flat) + 2 * grid.num_voxels + xyz.nbytes) / 1e6
-    print(f"\n{name} {'x'.join(map(str, grid.shape))}: {len(xyz):,} rays, {len(flat):,} voxels visited, "
+    shape = "x".join(map(str, grid.shape))
+    print(f"\n{name} {shape}: {len(xyz):,} rays, {len(flat):,} voxels visited, "
           f"{len(flat.unique()):,} distinct, {megabytes:.1f} MB written and read; numpy equal: {equal}")  # fmt: skip
     results = {label: median_ms(work, count) for label, (work, count) in alternatives.items()}
     for label, (wall, cpu) in results.items():
         print(f"  {label:<58}{wall:9.2f} ms wall {cpu:9.2f} ms CPU (medians)")
-    (labels, labels_cpu), (floor, floor_cpu) = next(iter(results.values())), list(results.values())[-1]
+    rows = list(results.values())
+    (labels, labels_cpu), (floor, floor_cpu) = rows[0], rows[-1]
     print(f"  measured / floor = {labels / floor:.1f} wall, {labels_cpu / floor_cpu:.1f} CPU; "
           f"target {TARGET_MS:.0f} ms: {labels / TARGET_MS:.2f} of it used")  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sweep", type=Path, help="a nuScenes LIDAR_TOP .pcd.bin; a synthetic sweep without it")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; data loaders use one")

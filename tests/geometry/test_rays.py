@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -48,7 +49,8 @@ def test_traversal_equals_brute_force_stepping(origin, end):
     voxels, length = visits(origin, end)
     # Every voxel that small steps find deep inside (not within 1e-9 of a border) is listed ...
     steps = torch.linspace(0, 1, 3001, dtype=torch.float64)[:, None]
-    xyz = torch.tensor(origin, dtype=torch.float64) * (1 - steps) + torch.tensor(end, dtype=torch.float64) * steps
+    begin, goal = torch.tensor([origin, end], dtype=torch.float64)
+    xyz = begin * (1 - steps) + goal * steps
     coordinate = GRID.coordinate_from_xyz(xyz)
     is_deep = ((coordinate - coordinate.round()).abs() > 1e-9).all(-1) & GRID.contains(xyz)
     stepped = {tuple(i) for i in GRID.index_from_xyz(xyz[is_deep]).tolist()}
@@ -67,7 +69,7 @@ def test_lengths_sum_to_the_clipped_segment_and_steps_are_neighbours(origin, end
     assert (length >= 0).all()
     assert math.isclose(float(length.sum()), clipped_length(origin, end), abs_tol=1e-9)
     assert len(set(voxels)) == len(voxels)
-    for a, b in zip(voxels, voxels[1:], strict=False):
+    for a, b in pairwise(voxels):
         assert sum(abs(p - q) for p, q in zip(a, b, strict=True)) == 1
     assert all(0 <= i < n for voxel in voxels for i, n in zip(voxel, GRID.shape, strict=True))
 
@@ -137,7 +139,7 @@ def test_clip_to_box_by_hand():
     ("end", "sampled", "dense"), [((10.0, -3.5, -1.2), 15, (16, 16)), ((49.0, 47.0, 2.0), 74, (94, 96))]
 )
 def test_published_sampling_misses_corners(end, sampled, dense):
-    """Spec pop3d 11: counts of distinct voxels; the first ray also touches one in its corner at the origin."""
+    """Spec pop3d 11: distinct voxels; the first ray also touches one in its corner, at the origin."""
     origin, end = torch.zeros(1, 3), torch.tensor([end])
     voxels = {tuple(i) for i in sample_segments(POP3D, origin, end, 100)[0].tolist()}
     index, _, _ = traverse(POP3D, origin, end)

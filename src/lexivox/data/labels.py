@@ -1,4 +1,4 @@
-"""What one LiDAR sweep says about a grid: occupied where a ray ends, free where it passes, ignored elsewhere."""
+"""What a LiDAR sweep says about a grid: occupied where a ray ends, free where it passes, else ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lexivox.geometry.voxelize import clamp_to_grid, majority_label, voxels_of_p
 from lexivox.ops.traversal import mark_free, mark_sampled
 
 RayProtocol = Literal["exact", "sampled100"]
-"""How rays free voxels: every voxel they pass, or the published 100 samples towards returns inside the grid."""
+"""What rays free: every voxel they pass, or those of 100 samples towards each return inside the grid."""
 
 Border = Literal["clamp", "drop"]
 """Points outside a grid: moved onto its border voxels, as POP-3D trains, or left out."""
@@ -54,7 +54,7 @@ def semantic_from_lidar(
     free_label: int,
     protocol: RayProtocol = "sampled100",
 ) -> UInt8[Tensor, "X Y Z"]:
-    """The evaluation truth of POP-3D (spec 7.1): the class of occupied voxels, ``free_label``, or 255 = ignored.
+    """The evaluation truth of POP-3D (spec 7.1): class of occupied voxels, ``free_label``, or 255 = ignored.
 
     A voxel takes the label of most of its returns, the smallest on a tie. Label 0 (noise) votes as 255, after
     all classes: where noise wins the voxel is ignored, even if another ray passes through it.

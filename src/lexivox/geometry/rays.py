@@ -26,7 +26,7 @@ def clip_to_box(
     lower: Float[Tensor, "3"],
     upper: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"], Bool[Tensor, "R"]]:
-    """Where the rays ``origin + t * direction``, t >= 0, enter and leave the half-open box ``[lower, upper)``.
+    """Where rays ``origin + t * direction``, t >= 0, enter and leave the half-open box ``[lower, upper)``.
 
     Returns:
         ``t_near``, ``t_far`` in units of ``directions``, and ``hit``: True where the ray runs through the box
@@ -63,7 +63,7 @@ class ClippedSegments:
 def clip_segments(
     grid: VoxelGrid, origins: Float[Tensor, "R 3"], ends: Float[Tensor, "R 3"]
 ) -> ClippedSegments:
-    """Clip segments, in metres of the grid's frame, to the grid; those with a NaN or infinite end are dropped."""
+    """Clip segments, in metres of the grid's frame, to the grid; those with a NaN or infinity are dropped."""
     begin = grid.coordinate_from_xyz(origins.to(torch.float64))
     end = grid.coordinate_from_xyz(ends.to(torch.float64))
     direction = end - begin
@@ -183,7 +183,7 @@ def sample_segments(
     ends: Float[Tensor, "R 3"],
     num_samples: int = 100,
 ) -> Int64[Tensor, "R S 3"]:
-    """Voxels of ``num_samples`` evenly spaced points of each segment, both ends included; indices may lie outside.
+    """Voxels of evenly spaced points of each segment, both ends included; indices may lie outside the grid.
 
     The published labels of POP-3D use 100 (spec 7.1): at 50 m the spacing is half a metre and crossings of
     corners are missed. :func:`traverse` misses none.
