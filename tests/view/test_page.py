@@ -46,8 +46,8 @@ def open_page(browser: Any) -> Iterator[Open]:
     yield opened
     for window in windows:
         window.close()
-    # The software renderer of a test machine warns of its own slowness.
-    assert [p for p in problems if "GPU stall" not in p] == []
+    # The software renderer warns of its slowness; the browser logs a refused query, which the page shows.
+    assert [p for p in problems if "GPU stall" not in p and "status of 400" not in p] == []
 
 
 def settle(page: Any) -> None:
@@ -162,7 +162,6 @@ def test_letter_is_not_mirrored(open_page: Open, tmp_path: Path, fallback: bool)
         page.add_style_tag(content=".over, .hint, .notice, .gizmo { display: none !important; }")
         page.mouse.move(2, 2)
         settle(page)
-        Image.fromarray(canvas(page).astype(np.uint8)).save(f"/tmp/shots/letter-{fallback}-{frame}.png")
         assert read_letter(canvas(page)) == LETTER
 
 

@@ -1,19 +1,25 @@
-// The WebGL2 renderer: one instance per visible face, one draw call per direction; points, lines and the car beside it.
+// The WebGL2 renderer: one draw call per direction of faces; points, lines and the car beside it. The vertex shader reads
+// each face from a texture by its number: instances of four vertices would be slow, on software renderers a thousandfold.
+
+const TEXTURE_WIDTH = 2048, FACES_AT_ONCE = 16384;  // as many as 16-bit indices can name
 
 const FACE_VERTEX = `#version 300 es
 precision highp float; precision highp int;
-layout(location=0) in uvec4 a_cell;
-layout(location=1) in uint a_value;
+precision highp usampler2D;
+uniform usampler2D u_cells, u_values; uniform int u_first;
 uniform mat4 u_clip; uniform vec3 u_lower, u_size, u_o, u_u, u_v, u_eye; uniform float u_shade;
 uniform vec3 u_hover, u_chosen; uniform sampler2D u_palette;
 flat out vec3 v_rgb; flat out vec4 v_open; out vec2 v_uv; out float v_range;
 void main() {
-  vec2 k = vec2(gl_VertexID & 1, gl_VertexID >> 1);
-  vec3 cell = vec3(a_cell.xyz), p = u_lower + u_size * (cell + u_o + u_u * k.x + u_v * k.y);
-  vec3 rgb = texelFetch(u_palette, ivec2(int(a_value), 0), 0).rgb * u_shade;
+  int face = u_first + (gl_VertexID >> 2), corner = gl_VertexID & 3;
+  ivec2 at = ivec2(face % ${TEXTURE_WIDTH}, face / ${TEXTURE_WIDTH});
+  uvec4 data = texelFetch(u_cells, at, 0);
+  vec2 k = vec2(corner & 1, corner >> 1);
+  vec3 cell = vec3(data.xyz), p = u_lower + u_size * (cell + u_o + u_u * k.x + u_v * k.y);
+  vec3 rgb = texelFetch(u_palette, ivec2(int(texelFetch(u_values, at, 0).r), 0), 0).rgb * u_shade;
   if (distance(cell, u_chosen) < .5) rgb = mix(rgb, vec3(1., .95, .3), .65);
   if (distance(cell, u_hover) < .5) rgb = mix(rgb, vec3(1.), .45);
-  uint ao = a_cell.w;
+  uint ao = data.w;
   v_open = 1. - .17 * vec4(float(ao & 3u), float(ao >> 2 & 3u), float(ao >> 4 & 3u), float(ao >> 6 & 3u));
   v_rgb = rgb; v_uv = k; v_range = distance(p, u_eye);
   gl_Position = u_clip * vec4(p, 1.);
@@ -38,19 +44,34 @@ void main() { gl_Position = u_clip * vec4(a_xyz, 1.); gl_PointSize = max(1.5, u_
 const PLAIN_FRAGMENT = `#version 300 es
 precision highp float; in vec4 v_rgba; out vec4 rgba; void main() { rgba = v_rgba; }`;
 
+// Is there no graphics card behind WebGL2 (a remote desktop, a virtual machine)? Then smooth edges cost too much.
+function isSoftware() {
+  const gl = document.createElement("canvas").getContext("webgl2"), info = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software|basic render/i.test(name);
+}
+
 class GlRenderer {
   constructor(canvas) {
-    const gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "high-performance", preserveDrawingBuffer: false });
+    const gl = canvas.getContext("webgl2", { antialias: !isSoftware(), alpha: false, powerPreference: "high-performance" });
     if (!gl) throw new Error("no WebGL2");
     this.gl = gl;
     this.faces = this.program(FACE_VERTEX, FACE_FRAGMENT);
     this.plain = this.program(PLAIN_VERTEX, PLAIN_FRAGMENT);
-    this.buffers = { cell: gl.createBuffer(), value: gl.createBuffer() };
     this.parts = {};
-    this.palette = gl.createTexture();
-    gl.bindTexture(gl.TEXTURE_2D, this.palette);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    for (const unit of [0, 1, 2]) {  // palette, cells, values: each stays bound to a unit of its own
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    }
+    gl.useProgram(this.faces.program);
+    ["u_palette", "u_cells", "u_values"].forEach((name, unit) => gl.uniform1i(this.faces.at[name], unit));
+    this.corners = gl.createBuffer();
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.corners);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, Uint16Array.from({ length: 6 * FACES_AT_ONCE }, (_, i) => 4 * Math.floor(i / 6) + [0, 1, 2, 2, 1, 3][i % 6]), gl.STATIC_DRAW);
     this.name = "WebGL2";
   }
 
@@ -72,25 +93,26 @@ class GlRenderer {
     return { program, at };
   }
 
-  setMesh(mesh, grid) {
+  fill(unit, inner, width, height, format, type, data) {
     const { gl } = this;
-    Object.assign(this, { mesh, grid });
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.cell);
-    gl.bufferData(gl.ARRAY_BUFFER, mesh.cells, gl.DYNAMIC_DRAW);
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.texImage2D(gl.TEXTURE_2D, 0, inner, width, height, 0, format, type, data);
+  }
+
+  setMesh(mesh, grid) {
+    const { gl } = this, rows = Math.max(1, Math.ceil(mesh.owner.length / TEXTURE_WIDTH)), cells = new Uint16Array(4 * rows * TEXTURE_WIDTH);
+    Object.assign(this, { mesh, grid, rows });
+    cells.set(mesh.cells);
+    this.fill(1, gl.RGBA16UI, TEXTURE_WIDTH, rows, gl.RGBA_INTEGER, gl.UNSIGNED_SHORT, cells);
   }
 
   setValues(values) {
-    const { gl, mesh } = this, face = new Uint8Array(mesh.owner.length);
-    for (let i = 0; i < face.length; i++) face[i] = values[mesh.owner[i]];
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers.value);
-    gl.bufferData(gl.ARRAY_BUFFER, face, gl.DYNAMIC_DRAW);
+    const { gl, mesh, rows } = this, face = new Uint8Array(rows * TEXTURE_WIDTH);
+    for (let i = 0; i < mesh.owner.length; i++) face[i] = values[mesh.owner[i]];
+    this.fill(2, gl.R8UI, TEXTURE_WIDTH, rows, gl.RED_INTEGER, gl.UNSIGNED_BYTE, face);
   }
 
-  setPalette(rgba) {
-    const { gl } = this;
-    gl.bindTexture(gl.TEXTURE_2D, this.palette);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
-  }
+  setPalette(rgba) { this.fill(0, this.gl.RGBA, 256, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, rgba); }
 
   // Lines, triangles and points: seven floats a vertex (x, y, z, r, g, b, a); null removes the part.
   setPart(name, kind, data) {
@@ -127,10 +149,10 @@ class GlRenderer {
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     for (const [at, size, offset] of [[0, 3, 0], [1, 4, 12]]) {
       gl.enableVertexAttribArray(at);
-      gl.vertexAttribDivisor(at, 0);
       gl.vertexAttribPointer(at, size, gl.FLOAT, false, 28, offset);
     }
     gl.drawArrays({ lines: gl.LINES, triangles: gl.TRIANGLES, points: gl.POINTS }[kind], 0, count);
+    for (const at of [0, 1]) gl.disableVertexAttribArray(at);
   }
 
   drawFaces(camera, background, hover, chosen) {
@@ -145,7 +167,6 @@ class GlRenderer {
     gl.uniform3fv(at.u_chosen, cell(chosen));
     gl.uniform3fv(at.u_fog, background.map((v) => v / 255));
     gl.uniform2f(at.u_fade, camera.distance * 0.9, camera.distance * 2.6 + 20);
-    gl.bindTexture(gl.TEXTURE_2D, this.palette);
     FACES.forEach((face, f) => {
       const first = mesh.start[f], count = mesh.start[f + 1] - first, a = f >> 1;
       const border = f % 2 ? grid.lower[a] + grid.size[a] * grid.shape[a] : grid.lower[a];
@@ -154,13 +175,10 @@ class GlRenderer {
       gl.uniform3fv(at.u_u, face.u);
       gl.uniform3fv(at.u_v, face.v);
       gl.uniform1f(at.u_shade, face.shade);
-      for (const [slot, buffer, size, type, bytes] of [[0, this.buffers.cell, 4, gl.UNSIGNED_SHORT, 8], [1, this.buffers.value, 1, gl.UNSIGNED_BYTE, 1]]) {
-        gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-        gl.enableVertexAttribArray(slot);
-        gl.vertexAttribIPointer(slot, size, type, bytes, first * bytes);
-        gl.vertexAttribDivisor(slot, 1);
+      for (let done = 0; done < count; done += FACES_AT_ONCE) {
+        gl.uniform1i(at.u_first, first + done);
+        gl.drawElements(gl.TRIANGLES, 6 * Math.min(FACES_AT_ONCE, count - done), gl.UNSIGNED_SHORT, 0);
       }
-      gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, count);
     });
   }
 }
