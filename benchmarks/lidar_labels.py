@@ -122,8 +122,8 @@ def report(name: str, grid: VoxelGrid, origin: Tensor, xyz: Tensor, repeats: int
     equal = np.array_equal(numpy_lockstep(grid, origin, xyz), mark_free(grid, origin, xyz).numpy())
     megabytes = (len(flat) + 2 * grid.num_voxels + xyz.nbytes) / 1e6
     shape = "x".join(map(str, grid.shape))
-    print(f"\n{name} {shape}: {len(xyz):,} rays, {len(flat):,} voxels visited, "
-          f"{len(flat.unique()):,} distinct, {megabytes:.1f} MB written and read; numpy equal: {equal}")  # fmt: skip
+    visits = f"{len(flat):,} voxels visited, {len(flat.unique()):,} distinct"
+    print(f"\n{name} {shape}: {len(xyz):,} rays, {visits}, {megabytes:.1f} MB moved; numpy equal: {equal}")
     results = {label: median_ms(work, count) for label, (work, count) in alternatives.items()}
     for label, (wall, cpu) in results.items():
         print(f"  {label:<58}{wall:9.2f} ms wall {cpu:9.2f} ms CPU (medians)")
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sweep", type=Path, help="a nuScenes LIDAR_TOP .pcd.bin; a synthetic sweep without it")
+    parser.add_argument("--sweep", type=Path, help="a nuScenes LIDAR_TOP .pcd.bin (default: synthetic)")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; data loaders use one")
     args = parser.parse_args()

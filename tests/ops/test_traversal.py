@@ -71,7 +71,7 @@ def test_small_cases_by_hand(implementation):
         return implementation(GRID, torch.tensor(origin), torch.tensor(ends)).nonzero().tolist()
 
     # (x, y, z) voxels are 0.5 x 0.25 x 1 m from (-3, -1, 0.5)
-    assert marked((-2.9, -0.9, 1.0), (-1.6, -0.9, 1.0)) == [[0, 0, 0], [1, 0, 0]]  # the end, (2, 0, 0), is not
+    assert marked((-2.9, -0.9, 1.0), (-1.6, -0.9, 1.0)) == [[0, 0, 0], [1, 0, 0]]  # not (2, 0, 0)
     assert marked((-2.9, -0.9, 1.0), (-2.9, -0.9, 1.0)) == []  # zero length
     assert marked((-2.9, -0.9, 5.0), (-2.9, -0.9, 99.0)) == [[0, 0, 4], [0, 0, 5]]  # leaves the grid: all
     assert marked((50.0, 50.0, 50.0), (60.0, 50.0, 50.0)) == []  # entirely outside
@@ -109,7 +109,8 @@ def test_the_kernel_is_chosen_on_the_cpu(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_equals_cpu():
     ends = torch.rand(5000, 3, generator=torch.Generator().manual_seed(1)) * 16 - 8
-    assert torch.equal(mark_free(GRID, torch.zeros(3).cuda(), ends.cuda()).cpu(), mark_free(GRID, torch.zeros(3), ends))
+    on_gpu = mark_free(GRID, torch.zeros(3).cuda(), ends.cuda())
+    assert torch.equal(on_gpu.cpu(), mark_free(GRID, torch.zeros(3), ends))
 
 
 def test_sampling_marks_both_ends_and_skips_broken_rays():

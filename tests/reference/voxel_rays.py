@@ -1,3 +1,4 @@
+# ruff: noqa: B905  (a slow twin reads best without strict=)
 """Voxel traversal one ray and one voxel at a time, in plain Python floats (IEEE float64)."""
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def walk(lower, size, shape, origin, end):
         visits.append(tuple(voxel))
         entered.append(min(max(times[axis], 0.0), 1.0))
     length = math.sqrt(sum(((b - a) * s) ** 2 for a, b, s in zip(start, stop, size)))
-    left = entered[1:] + [1.0]
+    left = [*entered[1:], 1.0]
     return [(v, (t1 - t0) * length) for v, t0, t1 in zip(visits, entered, left)], ends_inside
 
 

@@ -1,4 +1,4 @@
-"""Points into voxels: counts, majority labels, means. Points outside a grid are dropped unless moved inside first.
+"""Points into voxels: counts, majority labels, means. Points outside are dropped unless moved inside first.
 
 Indices are computed in float64, so that a point lands in the same voxel here and in the ray traversal.
 """
@@ -48,7 +48,8 @@ def majority_label(
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
         found = f"{int(label.min())}..{int(label.max())}"
         raise ShapeError(
-            f"labels of points must lie in 0..{num_classes - 1}; got {found}. Map them to the class table first."
+            f"labels of points must lie in 0..{num_classes - 1}; got {found}. "
+            "Map them to the class table first."
         )
     kept, flat = voxels_of_points(grid, xyz)
     pairs, votes = torch.unique(flat * num_classes + label[kept], return_counts=True)

@@ -82,7 +82,7 @@ def mark_sampled(
     ends: Float[Tensor, "R 3"],
     num_samples: int = 100,
 ) -> Bool[Tensor, "X Y Z"]:
-    """True for the voxels that hold one of ``num_samples`` evenly spaced points of a ray, both ends included."""
+    """True for voxels that hold one of ``num_samples`` evenly spaced points of a ray, both ends included."""
     marked = torch.zeros(grid.num_voxels, dtype=torch.bool, device=ends.device)
     for some_origins, some_ends in _chunks(origins, ends):
         is_real = (some_origins + some_ends).isfinite().all(dim=-1)

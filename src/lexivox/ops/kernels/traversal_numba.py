@@ -1,6 +1,6 @@
 """Compiled voxel traversal for the CPU; the rule is that of :mod:`lexivox.geometry.rays`, rounding included.
 
-No fast-math and no parallel loop: the first would change roundings, the second gains nothing on a shared grid.
+No fast-math and no parallel loop: one would change roundings, the other gains nothing on a shared grid.
 ``no_type_check`` keeps run-time checkers from wrapping functions that only the compiler calls.
 """
 
@@ -28,7 +28,7 @@ def _clip_axis(begin, end, box):
 @numba.njit(**_OPTIONS)
 @no_type_check
 def _axis_walk(begin, end, t_near, t_far, box, stride):
-    """One axis of a clipped segment: first voxel, crossings, start, 1 / extent, next plane, sign, flat step."""
+    """One axis of a clipped segment: first voxel, crossings, start, 1 / extent, next plane, sign, step."""
     direction = end - begin
     start = min(max(begin + t_near * direction, 0.0), box)
     stop = begin + t_far * direction if t_far < 1.0 else end
@@ -94,7 +94,8 @@ def _mark_segment(begin, end, box, strides, free):
 def mark_free(origins, ends, lower, size, shape, free):
     """Set ``free`` (flattened in x, y, z order) where a segment passes before the voxel of its end.
 
-    ``origins`` holds one row for all ``ends`` or one row for each. Segments with a NaN or infinite end are skipped.
+    ``origins`` holds one row for all ``ends`` or one row for each. Segments with a NaN or
+    infinity are skipped.
     """
     box = (float(shape[0]), float(shape[1]), float(shape[2]))
     strides = (shape[1] * shape[2], shape[2], 1)
@@ -102,11 +103,15 @@ def mark_free(origins, ends, lower, size, shape, free):
     for ray in range(ends.shape[0]):
         origin, end_m = origins[ray * next_origin], ends[ray]
         begin = (
-            (origin[0] - lower[0]) / size[0], (origin[1] - lower[1]) / size[1], (origin[2] - lower[2]) / size[2],
-        )  # fmt: skip
+            (origin[0] - lower[0]) / size[0],
+            (origin[1] - lower[1]) / size[1],
+            (origin[2] - lower[2]) / size[2],
+        )
         end = (
-            (end_m[0] - lower[0]) / size[0], (end_m[1] - lower[1]) / size[1], (end_m[2] - lower[2]) / size[2],
-        )  # fmt: skip
+            (end_m[0] - lower[0]) / size[0],
+            (end_m[1] - lower[1]) / size[1],
+            (end_m[2] - lower[2]) / size[2],
+        )
         if (
             math.isfinite(end[0] - begin[0])
             and math.isfinite(end[1] - begin[1])
