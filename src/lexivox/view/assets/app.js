@@ -32,10 +32,12 @@ class App {
 
   titles() { return this.data.live ? this.data.frames : this.data.scenes.map((s, i) => s.title || `Keyframe ${i + 1}`); }
 
+  open(frame) { return this.go(frame).then(() => this.view.renderer.name === "WebGL2" && notice(null), (error) => notice(error.message)); }
+
   async go(frame) {
     const turn = (this.turn = {});
     this.frame = frame;
-    showFrames(this.titles(), frame, (i) => this.go(i));
+    showFrames(this.titles(), frame, (i) => this.open(i));
     const scene = await this.load(frame);
     if (this.turn !== turn) return;  // somebody chose another keyframe meanwhile
     this.scene = scene;
@@ -145,11 +147,11 @@ class App {
     if (!on) { this.view.renderer.setPart("points", "points", null); this.view.redraw(); return; }
     const value = points.data ?? (points.data = await unpack(points.value, Uint16Array));
     const color = points.color && (points.rgb ?? (points.rgb = await unpack(points.color, Uint8Array)));
-    const out = new Float32Array(7 * points.count), ramp = heatPalette();
+    const out = new Float32Array(7 * points.count);  // blue on the ground, turquoise 5 m above: no colour of a score
     for (let i = 0; i < points.count; i++) {
       for (let a = 0; a < 3; a++) out[7 * i + a] = points.lower[a] + (value[a * points.count + i] / 65535) * points.extent[a];
-      const warm = 4 * Math.round(255 * Math.min(1, Math.max(0, 0.25 + (out[7 * i + 2] - this.grid.ground) / 6)));
-      for (let c = 0; c < 3; c++) out[7 * i + 3 + c] = (color ? color[3 * i + c] : ramp[warm + c]) / 255;
+      const t = Math.min(1, Math.max(0, (out[7 * i + 2] - this.grid.ground) / 5)), cool = [20 + 20 * t, 90 + 120 * t, 235];
+      for (let c = 0; c < 3; c++) out[7 * i + 3 + c] = (color ? color[3 * i + c] : cool[c]) / 255;
       out[7 * i + 6] = 1;
     }
     this.view.renderer.setPart("points", "points", out);
@@ -224,6 +226,6 @@ const data = JSON.parse($("lexivox-data").textContent);
 if (typeof DecompressionStream === "undefined") notice("This browser is too old to unpack the map (it lacks DecompressionStream); any browser from 2023 or later can.");
 else {
   const app = new App(data);
-  if (app.titles().length) app.go(0).catch((error) => notice(error.message));
+  if (app.titles().length) app.open(0);
   else document.querySelector(".map").hidden = true;
 }

@@ -39,8 +39,13 @@ const PLAIN_VERTEX = `#version 300 es
 precision highp float;
 layout(location=0) in vec3 a_xyz;
 layout(location=1) in vec4 a_rgba;
-uniform mat4 u_clip; uniform float u_point; out vec4 v_rgba;
-void main() { gl_Position = u_clip * vec4(a_xyz, 1.); gl_PointSize = max(1.5, u_point / gl_Position.w); v_rgba = a_rgba; }`;
+uniform mat4 u_clip; uniform float u_point, u_lift; uniform vec3 u_eye; out vec4 v_rgba;
+void main() {
+  vec4 near = u_clip * vec4(a_xyz + u_lift * normalize(u_eye - a_xyz), 1.);
+  gl_Position = u_clip * vec4(a_xyz, 1.);
+  gl_Position.z = near.z / near.w * gl_Position.w;
+  gl_PointSize = max(1.5, u_point / gl_Position.w); v_rgba = a_rgba;
+}`;
 const PLAIN_FRAGMENT = `#version 300 es
 precision highp float; in vec4 v_rgba; out vec4 rgba; void main() { rgba = v_rgba; }`;
 
@@ -141,11 +146,14 @@ class GlRenderer {
     gl.useProgram(this.plain.program);
     gl.uniformMatrix4fv(this.plain.at.u_clip, false, camera.matrix);
     gl.uniform1f(this.plain.at.u_point, canvas.height * 0.12);
+    gl.uniform3fv(this.plain.at.u_eye, camera.eye);
     for (const part of Object.values(this.parts)) this.drawPart(part);
   }
 
   drawPart({ buffer, kind, count }) {
-    const { gl } = this;
+    const { gl } = this, [x, y, z] = this.grid.size;
+    // Points lie inside the voxels that they made: only those within a voxel of the surface are let through.
+    gl.uniform1f(this.plain.at.u_lift, kind === "points" ? Math.hypot(x, y, z) : 0);
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     for (const [at, size, offset] of [[0, 3, 0], [1, 4, 12]]) {
       gl.enableVertexAttribArray(at);

@@ -74,7 +74,7 @@ class MapView {
 
   setScene(grid) {
     if (!this.grid) this.view = "chase";
-    this.grid = grid;
+    this.grid = this.renderer.grid = grid;
     if (this.view) this.look(this.view);
     this.renderer.setPart("ground", "lines", groundLines(grid));
     this.renderer.setPart("car", "triangles", carTriangles(grid));
