@@ -3,7 +3,7 @@
     python benchmarks/train_street_teacher.py
 
 Every drive comes from a seed at or above 900000: no demo, test or claim may use those. Held-out drives have
-seeds of their own. Two threads of a CPU need about eight minutes, rendering included.
+seeds of their own. One thread of an idle CPU needs about four minutes, rendering included.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ TRAIN_SEED, HELD_OUT_SEED = 900_000, 950_000
 WEIGHTS = Path(__file__).parents[1] / "src" / "lexivox" / "teachers" / "weights"
 PROMPTS = ("a photo of a {}.",)
 CONCEPTS = (
-    "car", "truck", "bus", "bicycle", "motorcycle", "pedestrian", "tree", "building", "door", "window",
-    "tire", "road", "sidewalk", "grass", "pole", "traffic sign", "traffic cone", "barrier", "sky",
+    "car", "truck", "bus", "bicycle", "motorcycle", "person on foot", "tree", "building", "door",
+    "window", "car wheel", "road", "sidewalk", "grass", "pole", "traffic sign", "traffic cone", "barrier",
+    "sky",
 )  # fmt: skip
 IGNORED = len(CONCEPTS)
 
-# The city's own words that the teacher calls something else.
+# The city's own words that the teacher calls something else. Two names were chosen so that the usual queries
+# of nuScenes find them: "pedestrian" lies nearer to "pedestrian walkway" than to "adult", "tyre" to trailers.
 SAME_AS = {
     "lane marking": "road",
     "kerb": "sidewalk",
     "building wall": "building",
     "tree trunk": "tree",
     "tree crown": "tree",
-    "tyre": "tire",
+    "tyre": "car wheel",
+    "pedestrian": "person on foot",
 }
 # Panes of a vehicle belong to the whole vehicle, whatever its kind (raw lidarseg id).
 VEHICLE_OF_RAW = {17: "car", 23: "truck", 16: "bus"}
@@ -51,6 +54,7 @@ VEHICLE_OF_RAW = {17: "car", 23: "truck", 16: "bus"}
 class Pictures:
     images: Tensor  # (N, 3, H, W) uint8
     labels: Tensor  # (N, H, W) uint8, IGNORED where nothing is asked
+    targets: Tensor  # (N, K, H/4, W/4) uint8, pixels of every concept in a cell of 16
 
 
 def label_of_concept() -> np.ndarray:
@@ -78,7 +82,8 @@ def render(first_seed: int, num_drives: int, keyframes: range) -> Pictures:
             shot = drive.pictures(index)
             images.append(torch.from_numpy(shot.rgb).permute(0, 3, 1, 2))
             labels.append(torch.from_numpy(label_pixels(drive, shot.concept, shot.track)))
-    return Pictures(torch.cat(images).contiguous(), torch.cat(labels))
+    targets = torch.cat([cell_counts(label) for label in labels])
+    return Pictures(torch.cat(images).contiguous(), torch.cat(labels), targets)
 
 
 def class_weights(labels: Tensor) -> Tensor:
@@ -89,20 +94,19 @@ def class_weights(labels: Tensor) -> Tensor:
     return weight / (weight * share).sum()
 
 
-def soft_targets(labels: Tensor) -> Tensor:
-    """Share of every concept in the 4x4 pixels of a cell: (N, K, h, w)."""
-    one_hot = F.one_hot(labels.long(), IGNORED + 1)[..., :IGNORED].permute(0, 3, 1, 2)
-    return F.avg_pool2d(one_hot.float(), 4)
+def cell_counts(labels: Tensor) -> Tensor:
+    """How many of the 4x4 pixels of a cell show each concept: (N, K, h, w)."""
+    one_hot = torch.stack([labels == index for index in range(IGNORED)], dim=1)
+    return (F.avg_pool2d(one_hot.float(), 4) * 16).to(torch.uint8)
 
 
-def augment(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirrored half of the time, other exposure and colour cast, some noise."""
+def augment(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirrored half of the time, other exposure and colour cast."""
     if torch.rand(1, generator=generator) < 0.5:
-        images, labels = images.flip(-1), labels.flip(-1)
+        images, targets = images.flip(-1), targets.flip(-1)
     gain = 0.75 + 0.5 * torch.rand(len(images), 1, 1, 1, generator=generator)
     cast = 0.94 + 0.12 * torch.rand(len(images), 3, 1, 1, generator=generator)
-    noise = 3.0 * torch.randn(images.shape, generator=generator)
-    return (images.float() * gain * cast + noise).clamp(0, 255), labels
+    return (images.float() * gain * cast).clamp(0, 255), targets.float() / 16
 
 
 def train(network: StreetNet, data: Pictures, steps: int, batch: int, seed: int) -> None:
@@ -115,17 +119,17 @@ def train(network: StreetNet, data: Pictures, steps: int, batch: int, seed: int)
         if len(order) < batch:
             order = torch.randperm(len(data.images), generator=generator)
         rows, order = order[:batch], order[batch:]
-        images, labels = augment(data.images[rows], data.labels[rows], generator)
+        images, targets = augment(data.images[rows], data.targets[rows], generator)
         images = images.to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(images).float()
-        loss = -(weight * soft_targets(labels) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+        loss = -(weight * targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 200 == 0 or step == steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.4f}")
+        if step % 100 == 0 or step == steps - 1:
+            print(f"step {step:5d}  loss {loss.item():.4f}", flush=True)
 
 
 @torch.no_grad()
@@ -170,6 +174,7 @@ def write(network: StreetNet, widths: tuple[int, ...], recipe: dict, measured: d
     }
     WEIGHTS.mkdir(exist_ok=True)
     save_file({key: value.contiguous() for key, value in arrays.items()}, WEIGHTS / "street.safetensors")
+    (WEIGHTS / "street.safetensors").chmod(0o644)  # safetensors writes for the owner only
     (WEIGHTS / "street.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
@@ -177,12 +182,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--drives", type=int, default=90)
-    parser.add_argument("--held-out", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--drives", type=int, default=40)
+    parser.add_argument("--held-out", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     start = time.perf_counter()
