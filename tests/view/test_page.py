@@ -15,7 +15,7 @@ from PIL import Image
 from streets import LETTER, SMALL, StreetApp, letter_scene, read_letter, run_report
 
 from lexivox.view.html import write_report
-from lexivox.view.scene import RunReport
+from lexivox.view.scene import RunReport, VoxelScene
 from lexivox.view.server import make_server
 
 pytestmark = pytest.mark.browser
@@ -189,6 +189,18 @@ def test_a_report_without_scenes_or_layers_opens(browser: Any, tmp_path: Path) -
     assert page.locator(".map").is_hidden()
     assert page.inner_text("#notes") == "nothing yet"
     page.close()
+
+
+def test_scenes_without_voxels_layers_or_images_are_shown(open_page: Open, tmp_path: Path) -> None:
+    letter = letter_scene("ego")
+    scenes = (VoxelScene(letter.grid, letter.index), VoxelScene(letter.grid, letter.index[:0]))
+    page = open_page(write_report(RunReport("bare", scenes=scenes), tmp_path / "bare.html").as_uri())
+    assert page.inner_text("#count") == "14 voxels"
+    assert page.locator("#cameras").is_hidden()
+    page.select_option("#frames select", index=1)
+    page.locator("#count:text-is('0 voxels')").wait_for()
+    page.mouse.move(300, 300)
+    assert page.locator("#tip").is_hidden()
 
 
 def test_a_typed_query_recolours_the_map_at_once(open_page: Open) -> None:
