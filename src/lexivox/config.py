@@ -116,11 +116,16 @@ DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]
 class ImageConfig(Config):
     image_hw: tuple[PositiveInt, PositiveInt]
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    blocks: PositiveInt = 1
     channels: PositiveInt = 48
     num_levels: PositiveInt = 2
+    bfloat16: bool = True
 
 
 class TriplaneConfig(Config):
+    """Planes of the published encoder; ``coarsen`` makes them on a grid with so many times larger voxels."""
+
+    coarsen: PositiveInt = 1
     num_heads: PositiveInt = 4
     num_layers: PositiveInt = 1
     anchors: tuple[PositiveInt, PositiveInt, PositiveInt] = (4, 8, 8)
@@ -144,7 +149,7 @@ class CameraEncoderConfig(Config):
 
         image, planes = self.image, self.triplane
         triplane = planes and TriplaneEncoder(
-            grid,
+            grid.coarsen(planes.coarsen),
             channels=image.channels,
             num_levels=image.num_levels,
             num_heads=planes.num_heads,
@@ -155,7 +160,13 @@ class CameraEncoderConfig(Config):
         )
         return CameraEncoder(
             grid,
-            image=ImageEncoder(image.channels, num_levels=image.num_levels, widths=image.widths),
+            image=ImageEncoder(
+                image.channels,
+                num_levels=image.num_levels,
+                widths=image.widths,
+                blocks=image.blocks,
+                bfloat16=image.bfloat16,
+            ),
             triplane=triplane,
             pixel_aligned=self.pixel_aligned,
             num_frequencies=self.num_frequencies,

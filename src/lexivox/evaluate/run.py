@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class Truth:
     complete: Bool[Tensor, "X Y Z"] | None
 
 
+@runtime_checkable
 class Method(Protocol):
     def answer(self, sample: Sample, truth: Truth) -> Answer:
         """``truth.xyz`` are the points asked; nothing else of the truth may be read."""
@@ -70,12 +71,12 @@ class QuerySet:
     Attributes:
         relevant: phrase -> names of the fine classes that it means.
         names: of the fine classes.
-        labels: fine class of every point of keyframe number i.
+        labels: fine class of every point of keyframe number i, which is also given as a sample.
     """
 
     relevant: Mapping[str, Sequence[str]]
     names: Sequence[str]
-    labels: Callable[[int], Int64[Tensor, "P"]]
+    labels: Callable[[int, Sample], Int64[Tensor, "P"]]
 
     def mask(self, query: str, label: Int64[Tensor, "P"]) -> Bool[Tensor, "P"]:
         numbers = [self.names.index(name) for name in self.relevant[query]]
@@ -231,7 +232,7 @@ def evaluate(
     for index in range(len(dataset)):
         sample = dataset[index]
         truth = truth_of(sample, grid, table)
-        fine = queries.labels(index)[truth.seen] if queries is not None and vectors is not None else None
+        fine = queries.labels(index, sample)[truth.seen] if queries is not None and vectors is not None else None
         for name, method in methods.items():
             scores[name].update(method.answer(sample, truth), truth, fine)
         on_progress(index + 1, len(dataset))

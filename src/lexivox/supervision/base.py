@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from lexivox.data.types import Batch
 from lexivox.model import Scene
 
 
+@runtime_checkable
 class Supervision(Protocol):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with this supervision's targets filled in; runs on the CPU, in the data workers."""

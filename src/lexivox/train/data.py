@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +19,7 @@ from lexivox.geometry.grid import VoxelGrid
 from lexivox.supervision.base import Supervision
 
 
+@runtime_checkable
 class Samples(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...

@@ -1,0 +1,131 @@
+"""Training learns, stops, resumes exactly, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from lexivox.errors import DataError, WeightsError
+from lexivox.train.checkpoint import fill_model, load_weights
+from lexivox.train.log import read_log
+from lexivox.train.loop import LOG_FILE, STATE_FILE, WEIGHTS_FILE, OptimOptions, Trainer, loss_terms
+
+OPTIONS = OptimOptions(lr=5e-3, warmup_steps=2, checkpoint_every=2)
+
+
+def weights_equal(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_every_parameter_gets_a_gradient(make, tmp_path):
+    model, steps = make[0](), make[1](1)
+    Trainer(model, steps, OPTIONS, tmp_path).run()  # sampling offsets start at zero and hide their inputs
+    model.zero_grad()
+    torch.stack(list(loss_terms(model, steps.supervisions, steps[0]).values())).sum().backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == []
+
+
+def test_the_loss_falls(make, tmp_path):
+    Trainer(make[0](), make[1](30), OPTIONS, tmp_path).run()
+    rows = read_log(tmp_path / LOG_FILE)
+    assert [row["step"] for row in rows] == list(range(30))
+    assert sum(r["loss"] for r in rows[-5:]) < 0.8 * sum(r["loss"] for r in rows[:5])
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_run_equals_an_uninterrupted_one(make, tmp_path, ema):
+    options = OptimOptions(lr=5e-3, warmup_steps=2, checkpoint_every=2, ema=ema)
+    Trainer(make[0](), make[1](6), options, tmp_path / "whole").run()
+
+    def interrupt(step, steps, terms):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(make[0](), make[1](6), options, tmp_path / "parts").run(interrupt)
+    resumed = Trainer(make[0](seed=5), make[1](6), options, tmp_path / "parts")
+    assert resumed.step == 3
+    resumed.run()
+    whole, parts = (load_weights(tmp_path / f / WEIGHTS_FILE) for f in ("whole", "parts"))
+    assert weights_equal(whole, parts)
+
+    def losses(folder):
+        return [(row["step"], row["loss"]) for row in read_log(tmp_path / folder / LOG_FILE)]
+
+    assert losses("whole") == losses("parts")
+
+
+def test_a_kill_between_checkpoints_loses_only_steps_that_are_done_again(make, tmp_path):
+    class KilledError(Exception):
+        """Stands for a kill: nothing is saved on the way out."""
+
+    def kill(step, steps, terms):
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        Trainer(make[0](), make[1](6), OPTIONS, tmp_path).run(kill)
+    resumed = Trainer(make[0](), make[1](6), OPTIONS, tmp_path)
+    assert resumed.step == 4  # the checkpoint, not the fifth step
+    resumed.run()
+    assert [row["step"] for row in read_log(tmp_path / LOG_FILE)] == list(range(6))
+
+
+def test_steps_depend_on_seed_and_number_only(make):
+    one, two = make[1](8), make[1](8)
+    _ = one[2]
+    assert torch.equal(one[5].cameras.images, two[5].cameras.images)
+    assert not torch.equal(make[1](8, seed=1)[5].cameras.images, two[5].cameras.images)
+    assert sorted(index for t in range(3) for index in one.indices(t)) == [0, 1, 2]
+
+
+def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
+    (tmp_path / LOG_FILE).write_text(json.dumps({"step": 0}) + '\n{"step": 1, "lo')
+    assert read_log(tmp_path / LOG_FILE) == [{"step": 0}]
+
+
+def test_a_damaged_state_is_named(make, tmp_path):
+    (tmp_path / STATE_FILE).write_bytes(b"not a checkpoint")
+    with pytest.raises(WeightsError, match="training state must be readable"):
+        Trainer(make[0](), make[1](2), OPTIONS, tmp_path)
+
+
+def test_a_pickle_that_runs_code_is_refused(make, tmp_path):
+    import os
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/hacked",)
+
+    torch.save({"step": Evil()}, tmp_path / STATE_FILE, pickle_module=pickle)
+    with pytest.raises(WeightsError):
+        Trainer(make[0](), make[1](2), OPTIONS, tmp_path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_weights_of_another_model_name_the_first_keys(make):
+    model = make[0]()
+    weights = dict(model.state_dict())
+    name = next(iter(weights))
+    moved = {"stranger": weights.pop(name), **weights}
+    with pytest.raises(WeightsError, match=rf"1 missing \({name}\); 1 unknown \(stranger\)"):
+        fill_model(model, moved, "tiny")
+
+
+def test_no_sample_is_refused(make, tmp_path):
+    from dataclasses import replace
+
+    with pytest.raises(DataError, match="at least one sample; got none"):
+        Trainer(make[0](), replace(make[1](2), samples=[]), OPTIONS, tmp_path).run()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_sample(make, tmp_path):
+    model = make[0]()
+    with torch.no_grad():
+        next(model.heads["occupancy"].parameters()).fill_(float("nan"))
+    with pytest.raises(DataError, match="loss must be finite; got nan at step 0 on sample-"):
+        Trainer(model, make[1](2), OPTIONS, tmp_path).run()

@@ -1,0 +1,39 @@
+"""The schedule at the places where the specification gives numbers (spec pop3d 11)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lexivox.train.optim import RunningMean, adamw, learning_rate
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 1e-5), (250, 1.05e-4), (500, 1.99931e-4), (21096, 1.005e-4), (42191, 1.0000003e-6)],
+)
+def test_published_learning_rates(step, expected):
+    assert learning_rate(step, 42192, 2e-4, 1e-6, 500) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1e-5), (250, 1.5e-5), (500, 1.999342e-5), (21096, 1.05e-5)])
+def test_published_learning_rates_of_the_backbone(step, expected):
+    assert learning_rate(step, 42192, 2e-5, 1e-6, 500) == pytest.approx(expected, rel=1e-5)
+
+
+def test_decay_spares_one_dimensional_parameters():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    decayed, plain = adamw(model, 1e-3, 0.1).param_groups
+    assert [p.ndim for p in decayed["params"]] == [2]
+    assert plain["weight_decay"] == 0.0
+
+
+def test_running_mean_follows_the_weights():
+    model = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    mean = RunningMean(model, 0.5)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    mean.update(model, step=100)  # decay 0.5: halfway from 0 to 1
+    assert float(mean.weights["weight"]) == pytest.approx(0.5)
