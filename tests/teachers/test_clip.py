@@ -11,7 +11,7 @@ from torch import Tensor
 from lexivox.errors import ConfigError
 from lexivox.teachers.base import ImageTeacher, check_same_space
 from lexivox.teachers.clip import (
-    ClipTeacher,
+    MaskClipTeacher,
     denoise_prompts,
     dense_tokens,
     load_clip,
@@ -139,7 +139,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_teacher_from_a_saved_folder(folder) -> None:
-    teacher = ClipTeacher(folder, short_side_px=64)
+    teacher = MaskClipTeacher(folder, short_side_px=64)
     assert isinstance(teacher, ImageTeacher)
     images = torch.randint(
         0, 256, (2, 3, 60, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
@@ -148,17 +148,17 @@ def test_teacher_from_a_saved_folder(folder) -> None:
     assert features.shape == (2, teacher.dim, 4, 7)  # 60x100 -> 64x112, patches of 16
     assert not features.requires_grad
     assert torch.allclose(features[1:], teacher.features(images[1:]), atol=1e-6)
-    assert torch.equal(features, ClipTeacher(folder, short_side_px=64).features(images))
+    assert torch.equal(features, MaskClipTeacher(folder, short_side_px=64).features(images))
     assert not torch.allclose(
-        features, ClipTeacher(folder, short_side_px=64, legacy_gelu=True).features(images)
+        features, MaskClipTeacher(folder, short_side_px=64, legacy_gelu=True).features(images)
     )
 
 
 def test_both_towers_of_a_checkpoint_share_their_space(folder) -> None:
-    teacher = ClipTeacher(folder)
+    teacher = MaskClipTeacher(folder)
     check_same_space(teacher, teacher.text_encoder())
     assert teacher.space.startswith("clip-16@")
-    assert teacher.fingerprint != ClipTeacher(folder, short_side_px=448).fingerprint
+    assert teacher.fingerprint != MaskClipTeacher(folder, short_side_px=448).fingerprint
 
 
 def test_other_models_are_refused(tmp_path) -> None:

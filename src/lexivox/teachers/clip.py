@@ -34,7 +34,7 @@ class DenseTokens:
     keys: Float[Tensor, "V T C"]
 
 
-class ClipTeacher:
+class MaskClipTeacher:
     """MaskCLIP features of images of any size.
 
     Args:

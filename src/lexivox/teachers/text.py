@@ -12,57 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from lexivox.errors import ConfigError
 from lexivox.teachers.base import TextEncoder
-from lexivox.teachers.checkpoint import (
-    fingerprint,
-    minilm_folder,
-    model_folder,
-    needs_transformers,
-    read_config,
-    silent_loading,
-)
-from lexivox.teachers.prompts import DEFAULT_PROMPTS, as_prompts, fill
-
-
-class PromptedEncoder:
-    """What all transformer encoders share: templates, their mean, the memory of texts.
-
-    A text's vector is the mean of its unit vectors under every template, made unit again (spec pop3d 5.5).
-    """
-
-    def __init__(self, prompts: str | Sequence[str]) -> None:
-        self.prompts = as_prompts(prompts)
-        self._known: dict[tuple[str, tuple[str, ...]], Tensor] = {}
-
-    def encode(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> Float[Tensor, "M D"]:
-        """Unit rows, one per text.
-
-        Raises:
-            ConfigError: no text, an empty text, a template without ``{}``, or the model is not installed.
-        """
-        templates = self.prompts if prompts is None else as_prompts(prompts)
-        _check_texts(texts)
-        missing = [text for text in dict.fromkeys(texts) if (text, templates) not in self._known]
-        if missing:
-            self._learn(missing, templates)
-        return torch.stack([self._known[text, templates] for text in texts])
-
-    def _learn(self, texts: list[str], templates: tuple[str, ...]) -> None:
-        sentences = [sentence for text in texts for sentence in fill(templates, text)]
-        with torch.no_grad():
-            batches = [self._embed(sentences[start : start + 256]) for start in range(0, len(sentences), 256)]
-        units = F.normalize(torch.cat(batches).float(), dim=-1).view(len(texts), len(templates), -1)
-        for text, vector in zip(texts, F.normalize(units.mean(dim=1), dim=-1), strict=True):
-            self._known[text, templates] = vector
-
-    def _embed(self, sentences: list[str]) -> Float[Tensor, "M D"]:
-        raise NotImplementedError
+from lexivox.teachers.checkpoint import fingerprint, minilm_folder, model_folder, read_config
+from lexivox.teachers.prompted import PromptedEncoder, check_texts, load_text_model
+from lexivox.teachers.prompts import DEFAULT_PROMPTS
 
 
 class SentenceEncoder(PromptedEncoder):
@@ -93,7 +51,7 @@ class SentenceEncoder(PromptedEncoder):
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        return _load(self.path)
+        return load_text_model(self.path)
 
     def _embed(self, sentences: list[str]) -> Float[Tensor, "M D"]:
         tokenizer, model = self._model
@@ -125,7 +83,7 @@ class ClipTextEncoder(PromptedEncoder):
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        return _load(self.path)
+        return load_text_model(self.path)
 
     def _embed(self, sentences: list[str]) -> Float[Tensor, "M D"]:
         tokenizer, model = self._model
@@ -156,7 +114,7 @@ class TableTextEncoder:
         Raises:
             ConfigError: a text that the table lacks, or prompts.
         """
-        _check_texts(texts)
+        check_texts(texts)
         unknown = [text for text in texts if text not in self.texts]
         if unknown or prompts is not None:
             raise ConfigError(
@@ -259,22 +217,3 @@ def text_encoder_from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor
     raise ConfigError(
         f"text encoder kind must be centered, table, sentence or clip; got '{spec['kind']}'. Update lexivox."
     )
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str) or not texts or not all(text.strip() for text in texts):
-        raise ConfigError(f"texts must be a list of non-empty strings; got {texts!r}. Write ['car', 'tree'].")
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    """Tokenizer and frozen float32 model of a local folder; only safetensors, never the network."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise needs_transformers() from error
-    with silent_loading():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    return tokenizer, model.eval().requires_grad_(False)
