@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lexivox.data.transforms import Augment
     from lexivox.data.types import Sample, SampleDataset
     from lexivox.encoders.camera import CameraEncoder
+    from lexivox.encoders.image import ImageEncoder
     from lexivox.geometry.grid import VoxelGrid
     from lexivox.heads.pointwise import PointwiseHead
     from lexivox.model import OccupancyModel
@@ -114,12 +115,26 @@ DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]
 
 
 class ImageConfig(Config):
+    """``backbone="street"`` starts from the shipped street network (stages and widths are then its own)."""
+
     image_hw: tuple[PositiveInt, PositiveInt]
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
+    backbone: Literal["scratch", "street"] = "scratch"
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
     num_levels: PositiveInt = 2
     bfloat16: bool = True
+
+    def build(self) -> ImageEncoder:
+        from lexivox.encoders.image import ImageEncoder
+
+        known = {"num_levels": self.num_levels, "bfloat16": self.bfloat16}
+        if self.backbone == "street":
+            from lexivox.teachers.street import street_backbone
+
+            raw = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # the street network standardises itself
+            return ImageEncoder(self.channels, backbone=street_backbone(), **known, **raw)
+        return ImageEncoder(self.channels, widths=self.widths, blocks=self.blocks, **known)
 
 
 class TriplaneConfig(Config):
@@ -134,20 +149,21 @@ class TriplaneConfig(Config):
 
 
 class CameraEncoderConfig(Config):
-    """Images to triplanes, joined with features read at the exact pixels of each point."""
+    """Images to triplanes, joined with features read at the exact pixels, and depths, of each point."""
 
     kind: Literal["camera"] = "camera"
     image: ImageConfig
     triplane: TriplaneConfig | None = TriplaneConfig()
     pixel_aligned: bool = True
-    num_frequencies: int | None = 2
+    depth_bins: Annotated[int, Field(ge=0)] = 32
+    depth_channels: PositiveInt = 8
+    num_frequencies: int | None = 4
 
     def build(self, grid: VoxelGrid) -> CameraEncoder:
         from lexivox.encoders.camera import CameraEncoder
-        from lexivox.encoders.image import ImageEncoder
         from lexivox.encoders.triplane import TriplaneEncoder
 
-        image, planes = self.image, self.triplane
+        planes, image = self.triplane, self.image
         triplane = planes and TriplaneEncoder(
             grid.coarsen(planes.coarsen),
             channels=image.channels,
@@ -160,15 +176,11 @@ class CameraEncoderConfig(Config):
         )
         return CameraEncoder(
             grid,
-            image=ImageEncoder(
-                image.channels,
-                num_levels=image.num_levels,
-                widths=image.widths,
-                blocks=image.blocks,
-                bfloat16=image.bfloat16,
-            ),
+            image=image.build(),
             triplane=triplane,
             pixel_aligned=self.pixel_aligned,
+            depth_bins=self.depth_bins,
+            depth_channels=self.depth_channels,
             num_frequencies=self.num_frequencies,
         )
 

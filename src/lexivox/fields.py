@@ -20,6 +20,7 @@ from lexivox.errors import ShapeError
 from lexivox.geometry.camera import image_from_grid, is_visible, project_packed
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.sampling import (
+    axis_cells,
     bilinear_cells,
     gather_ragged_rows,
     gather_rows,
@@ -149,35 +150,109 @@ class PixelField:
         return self.features.shape[2] + 2 * self.with_depth
 
     def sample(self, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]) -> Float[Tensor, "P C"]:
-        matrix = image_from_grid(self.cameras.image_from_cam, self.cameras.cam_from_grid)
-        uv, depth_m = project_packed(xyz, batch, matrix)
-        visible = is_visible(uv, depth_m, self.cameras.image_hw)  # (P, V)
-        count = visible.sum(1)
-        share = 1.0 / count.clamp_min(1).to(xyz.dtype)
-        point, view = visible.nonzero(as_tuple=True)  # point-major: the pairs of a point stand together
-        rows, weight = self._cells(uv[point, view], batch[point], view)
+        seen = Sightings.of(self.cameras, xyz, batch)
+        rows, weight = seen.cells(self.features.shape[-2:])
         table = table_from_maps(self.features.flatten(0, 1))
-        mean_weight = (weight * share[point, None]).flatten()
-        pixel = gather_ragged_rows(table, rows.flatten(), mean_weight, count * 4)
+        mean_weight = (weight * seen.share[:, None]).flatten()
+        pixel = gather_ragged_rows(table, rows.flatten(), mean_weight, seen.count * 4)
         if not self.with_depth:
             return pixel
-        depth = torch.where(visible, depth_m, depth_m.new_zeros(())).log1p().sum(1) * share
-        seen = count.to(xyz.dtype) / max(visible.shape[1], 1)
-        extra = torch.stack([depth / math.log1p(_diagonal_m(self.grid)), seen], dim=1)
+        # The mean over the views of a point, as for the features.
+        depth = torch.zeros_like(xyz[:, 0]).index_add(0, seen.point, seen.depth_m.log1p() * seen.share)
+        part = seen.count.to(xyz.dtype) / max(self.features.shape[1], 1)
+        extra = torch.stack([depth / math.log1p(_diagonal_m(self.grid)), part], dim=1)
         return torch.cat([pixel, extra.to(pixel.dtype)], dim=1)
-
-    def _cells(
-        self, uv: Float[Tensor, "R 2"], batch: Int64[Tensor, "R"], view: Int64[Tensor, "R"]
-    ) -> tuple[Int64[Tensor, "R 4"], Float[Tensor, "R 4"]]:
-        """Rows in the table of all maps and bilinear weights of pixels ``uv`` of the image."""
-        _, views, _, height, width = self.features.shape
-        image_height, image_width = self.cameras.image_hw
-        scale = uv.new_tensor([width / image_width, height / image_height])
-        rows, weight = bilinear_cells(uv * scale, height, width)
-        return rows + ((batch * views + view) * (height * width))[:, None], weight
 
     def dense(self) -> Float[Tensor, "B C X Y Z"]:
         return dense_by_sampling(self, self.features.shape[0], self.features)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrustumField:
+    """Features at pixel *and* depth: every pixel holds a profile along its viewing ray (lift, Philion & Fidler).
+
+    A point reads the profiles of the pixels where it appears at its own depth, trilinearly, and takes the mean
+    over the views that see it; 0 where none does. Depth bins are logarithmic: near things need finer ones.
+
+    Attributes:
+        grid: the box the field is asked about; its frame is the one ``cameras.cam_from_grid`` starts from.
+        profiles: channel ``d * C + c`` is feature c of depth bin d.
+        cameras: where the views stand; their images are not looked at.
+        num_bins: depth bins D.
+        depth_range_m: start of the first bin and end of the last.
+    """
+
+    grid: VoxelGrid
+    profiles: Float[Tensor, "B V DC h w"]
+    cameras: Cameras
+    num_bins: int
+    depth_range_m: tuple[float, float] = (1.0, 64.0)
+
+    @property
+    def channels(self) -> int:
+        return self.profiles.shape[2] // self.num_bins
+
+    def sample(self, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]) -> Float[Tensor, "P C"]:
+        seen = Sightings.of(self.cameras, xyz, batch)
+        pixel, pixel_weight = seen.cells(self.profiles.shape[-2:])
+        bins, bin_weight = axis_cells(self._bin_coordinate(seen.depth_m), self.num_bins)
+        rows = pixel[:, :, None] * self.num_bins + bins[:, None, :]
+        weight = pixel_weight[:, :, None] * bin_weight[:, None, :] * seen.share[:, None, None]
+        table = table_from_maps(self.profiles.flatten(0, 1)).reshape(-1, self.channels)
+        return gather_ragged_rows(table, rows.flatten(), weight.flatten(), seen.count * 8)
+
+    def _bin_coordinate(self, depth_m: Float[Tensor, "R"]) -> Float[Tensor, "R"]:
+        near, far = self.depth_range_m
+        # Beyond the middles of the outermost bins a point reads these, instead of fading out.
+        share = (depth_m / near).log() / math.log(far / near)
+        return (share * self.num_bins).clamp(0.5, self.num_bins - 0.5)
+
+    def dense(self) -> Float[Tensor, "B C X Y Z"]:
+        return dense_by_sampling(self, self.profiles.shape[0], self.profiles)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sightings:
+    """All pairs of a point and a view that sees it, those of a point together.
+
+    Attributes:
+        point: number of the point of every pair.
+        view: number of its map among those of all views of all samples.
+        share: one over the number of views that see the point.
+        uv: pixels in shares of the image.
+        depth_m: along the optical axis.
+        count: views that see each point.
+    """
+
+    point: Int64[Tensor, "R"]
+    view: Int64[Tensor, "R"]
+    share: Float[Tensor, "R"]
+    uv: Float[Tensor, "R 2"]
+    depth_m: Float[Tensor, "R"]
+    count: Int64[Tensor, "P"]
+
+    @classmethod
+    def of(cls, cameras: Cameras, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]) -> Sightings:
+        matrix = image_from_grid(cameras.image_from_cam, cameras.cam_from_grid)
+        uv, depth_m = project_packed(xyz, batch, matrix)
+        visible = is_visible(uv, depth_m, cameras.image_hw)  # (P, V)
+        count = visible.sum(1)
+        point, view = visible.nonzero(as_tuple=True)
+        height, width = cameras.image_hw
+        return cls(
+            point,
+            batch[point] * visible.shape[1] + view,
+            1.0 / count[point].to(xyz.dtype),
+            uv[point, view] / uv.new_tensor([width, height]),
+            depth_m[point, view],
+            count,
+        )
+
+    def cells(self, map_hw: tuple[int, int] | torch.Size) -> tuple[Int64[Tensor, "R 4"], Float[Tensor, "R 4"]]:
+        """Rows in the table of all maps, and bilinear weights."""
+        height, width = map_hw
+        rows, weight = bilinear_cells(self.uv * self.uv.new_tensor([width, height]), height, width)
+        return rows + (self.view * (height * width))[:, None], weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from lexivox.errors import ConfigError
 from lexivox.fields import (
     CoordinateField,
     FeatureField,
+    FrustumField,
     JoinedField,
     PixelField,
     TriplaneField,
@@ -30,6 +31,8 @@ class CameraEncoder(nn.Module):
         triplane: pyramid to three planes on ``grid``, or on ``grid.coarsen(k)``, which costs about k * k
             times less; coarse planes are interpolated. None leaves them out.
         pixel_aligned: read the finest level at the pixels of a point, with depth.
+        depth_bins: give every pixel of the finest level a profile of so many depth bins; 0 leaves it out.
+        depth_channels: features of each bin.
         num_frequencies: of the appended coordinates; None leaves them out, 0 appends x, y, z alone.
 
     Raises:
@@ -44,22 +47,27 @@ class CameraEncoder(nn.Module):
         image: ImageEncoder,
         triplane: TriplaneEncoder | None = None,
         pixel_aligned: bool = True,
+        depth_bins: int = 0,
+        depth_channels: int = 8,
         num_frequencies: int | None = None,
     ):
         super().__init__()
-        if triplane is None and not pixel_aligned:
-            raise ConfigError("a camera encoder must have triplane or pixel_aligned features; got neither.")
+        if triplane is None and not pixel_aligned and not depth_bins:
+            raise ConfigError("a camera encoder must have triplane, pixel_aligned or depth features; got none.")
         self.plane_factor = 1 if triplane is None else _coarsening(grid, triplane.grid)
         self.grid, self.image, self.triplane = grid, image, triplane
         self.pixel_aligned, self.num_frequencies = pixel_aligned, num_frequencies
+        self.depth_bins, self.depth_channels = depth_bins, depth_channels
+        self.profile = nn.Conv2d(image.channels, depth_bins * depth_channels, 1) if depth_bins else None
 
     @property
     def channels(self) -> int:
         """Channels of the field, known before any image is seen."""
         planes = self.triplane.channels if self.triplane else 0
         pixels = self.image.channels + 2 if self.pixel_aligned else 0
+        depths = self.depth_channels if self.depth_bins else 0
         places = 0 if self.num_frequencies is None else coordinate_channels(self.num_frequencies)
-        return planes + pixels + places
+        return planes + pixels + depths + places
 
     def forward(self, batch: Batch) -> FeatureField:
         pyramid = self.image(batch.cameras.images)
@@ -68,6 +76,9 @@ class CameraEncoder(nn.Module):
             parts.append(self._planes(self.triplane(pyramid, batch.cameras)))
         if self.pixel_aligned:
             parts.append(PixelField(self.grid, pyramid[0], batch.cameras, with_depth=True))
+        if self.profile is not None:
+            profiles = self.profile(pyramid[0].flatten(0, 1)).unflatten(0, pyramid[0].shape[:2])
+            parts.append(FrustumField(self.grid, profiles, batch.cameras, self.depth_bins))
         if self.num_frequencies is not None:
             device = batch.cameras.images.device
             parts.append(CoordinateField(self.grid, self.num_frequencies, batch.size, device))

@@ -140,12 +140,50 @@ class StreetNet(nn.Module):
         self.classifier = nn.Conv2d(quarter, num_concepts, 1)
 
     def forward(self, images: Float[Tensor, "V 3 H W"]) -> Float[Tensor, "V K h w"]:
-        x4 = self.stem((images - _GREY) / _SPREAD)  # stride 4, as the names tell
+        return self.classifier(self.levels(images)[0])
+
+    def levels(self, images: Float[Tensor, "V 3 H W"]) -> list[Tensor]:
+        """Features at strides 4, 8 and 16 (as the names tell), coarse context already in the fine ones."""
+        x4 = self.stem((images - _GREY) / _SPREAD)
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
         x8 = self.fuse8(x8 + _up(self.lateral16(x16), x8))
         x4 = self.fuse4(x4 + _up(self.lateral8(x8), x4))
-        return self.classifier(x4)
+        return [x4, x8, x16]
+
+
+class StreetBackbone(nn.Module):
+    """The street network as the start of a student's image encoder: trainable, its norms frozen.
+
+    The published student starts from a pretrained detector's backbone in the same way (spec pop3d 2.1).
+    """
+
+    def __init__(self, network: StreetNet, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network, self.channels = network, widths[1:]
+
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> list[Tensor]:
+        return self.network.levels(images)
+
+    def train(self, mode: bool = True) -> StreetBackbone:
+        """Norms keep their statistics: a batch of one rig says little about all streets."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def street_backbone() -> StreetBackbone:
+    """A fresh copy of the shipped network without its classifier.
+
+    Raises:
+        WeightsError: the installed package lacks its weights.
+    """
+    teacher = street_teacher()
+    network = teacher.network.requires_grad_(True)
+    del network.classifier
+    return StreetBackbone(network, tuple(teacher.description["widths"]))
 
 
 class Residual(nn.Module):
