@@ -12,7 +12,15 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW, ClassTable
-from lexivox.data.datasets.files import finite_rows, read_image, read_records
+from lexivox.data.datasets.files import finite_rows, read_image
+from lexivox.data.datasets.nuscenes_cloud import (
+    earlier_sweeps,
+    ego_from_sensor,
+    global_from_ego,
+    lidar_sweep,
+    point_labels,
+    read_sweep,
+)
 from lexivox.data.datasets.nuscenes_extras import NuscenesExtras
 from lexivox.data.datasets.nuscenes_labels import boxes_in_ego, label_files, read_point_labels
 from lexivox.data.datasets.nuscenes_splits import scenes_of_split
@@ -22,7 +30,6 @@ from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.transform import RigidTransform
 
 MICROSECOND_NS = 1000
-RECORD = 5  # x, y, z, intensity, ring
 
 
 class NuscenesDataset:
@@ -109,21 +116,31 @@ class NuscenesDataset:
         row, token = self._row(index)
         tables = self._tables
         lidar_row = self._file(row, LIDAR, token)
-        global_from_ego = _pose(tables.pose[tables.file_pose[lidar_row]])
-        ego_from_global = global_from_ego.inverse()
-        lidar, point_labels = self._cloud(row, lidar_row, token)
+        global_from_car = global_from_ego(tables, lidar_row)
+        ego_from_global = global_from_car.inverse()
+        lidar, truth = self._cloud(row, lidar_row, token)
         return Sample(
             token=token,
             drive=self.drives[index],
             timestamp_ns=int(tables.file_time[lidar_row]) * MICROSECOND_NS,
             views=tuple(self._view(row, camera, token, ego_from_global) for camera in self.cameras),
             lidar=lidar,
-            ego_from_lidar=self._ego_from_sensor(lidar_row),
-            global_from_ego=global_from_ego,
-            point_labels=point_labels,
-            boxes=self._boxes(row, global_from_ego) if self._with_boxes else None,
+            ego_from_lidar=ego_from_sensor(tables, lidar_row),
+            global_from_ego=global_from_car,
+            point_labels=truth,
+            boxes=self._boxes(row, ego_from_global) if self._with_boxes else None,
             voxel_labels=self._extras.of_voxels(self._lidar_token(row), token) if self._with_voxels else None,
         )
+
+    def files(self) -> Iterator[Path]:
+        """Every file that reading all samples as asked for would open."""
+        wanted = [CHANNELS.index(name) for name in (LIDAR, *self.cameras)]
+        for row, token in zip(self._rows.tolist(), self.tokens, strict=True):
+            for file in self._tables.keyframe[row][wanted].tolist():
+                if file >= 0:
+                    yield self._path(file)
+            if self._label_kind is not None:
+                yield self._label_path(row, token)
 
     def raw_labels(self, index: int) -> Int64[Tensor, " P"]:
         """Class 0..31 as stored for every point of the file, before any is dropped. Needs ``labels``."""
@@ -149,7 +166,7 @@ class NuscenesDataset:
         return self._extras.names()
 
     def _lidar_token(self, row: int) -> str:
-        return self._tables.file_token[self._tables.keyframe[row, 0]].decode()
+        return bytes(self._tables.file_token[self._tables.keyframe[row, 0]]).decode()
 
     def _row(self, index: int) -> tuple[int, str]:
         if not -len(self) <= index < len(self):
@@ -183,9 +200,6 @@ class NuscenesDataset:
     def _path(self, file: int) -> Path:
         return self.root / self._tables.file_name[file].decode()
 
-    def _ego_from_sensor(self, file: int) -> RigidTransform:
-        return _pose(self._tables.calibration_pose[self._tables.file_calibration[file]])
-
     def _view(self, row: int, camera: str, token: str, ego_from_global: RigidTransform) -> CameraView:
         file = self._file(row, camera, token)
         tables = self._tables
@@ -193,18 +207,17 @@ class NuscenesDataset:
         image = read_image(
             self._path(file), f"{camera} of sample {token}", (height, width) if height else None
         )
-        global_from_ego_then = _pose(tables.pose[tables.file_pose[file]])
         return CameraView(
             name=camera,
             image=image,
             image_from_cam=torch.tensor(tables.calibration_intrinsics[tables.file_calibration[file]]),
-            ego_from_cam=ego_from_global @ global_from_ego_then @ self._ego_from_sensor(file),
+            ego_from_cam=ego_from_global @ global_from_ego(tables, file) @ ego_from_sensor(tables, file),
             timestamp_ns=int(tables.file_time[file]) * MICROSECOND_NS,
         )
 
     def _cloud(self, row: int, lidar_row: int, token: str) -> tuple[LidarSweep, PointLabels | None]:
         who = f"{LIDAR} of sample {token}"
-        records = read_records(self._path(lidar_row), "<f4", RECORD, who)
+        records = read_sweep(self._path(lidar_row), who)
         kept = finite_rows(records[:, :3], who)
         labels = None
         if self._label_kind is not None:
@@ -215,9 +228,9 @@ class NuscenesDataset:
                     f"Fetch both files again: {self._label_path(row, token)}"
                 )
             labels = raw[kept], instance[kept]
-        parts = [records[kept], *self._earlier_sweeps(row, lidar_row, token)]
-        sweep = _sweep(np.concatenate(parts))
-        return sweep, None if labels is None else _point_labels(*labels, sweep.num_points)
+        parts = [records[kept], *earlier_sweeps(self._tables, self.root, row, self._num_sweeps, token)]
+        sweep = lidar_sweep(np.concatenate(parts))
+        return sweep, None if labels is None else point_labels(*labels, sweep.num_points)
 
     def _label_path(self, row: int, token: str) -> Path:
         name = self._label_files.get(self._lidar_token(row).encode())
@@ -228,29 +241,8 @@ class NuscenesDataset:
             )
         return self.root / name
 
-    def _earlier_sweeps(self, row: int, lidar_row: int, token: str) -> Iterator[np.ndarray]:
-        """Records of the sweeps before the keyframe, nearest first, in the keyframe's LiDAR frame."""
-        tables = self._tables
-        position = int(tables.sweep_of_sample[row])
-        lidar_from_global = self._global_from_lidar(lidar_row).inverse()
-        for earlier in range(position - 1, max(position - self._num_sweeps, 0) - 1, -1):
-            if tables.sweep_scene[earlier] != tables.sweep_scene[position]:
-                return
-            file = int(tables.sweep[earlier])
-            records = read_records(
-                self._path(file), "<f4", RECORD, f"{LIDAR} sweep {position - earlier} of {token}"
-            )
-            records = records[np.isfinite(records[:, :3]).all(axis=1)]
-            moved = (lidar_from_global @ self._global_from_lidar(file)).apply(
-                torch.tensor(records[:, :3]).double()
-            )
-            yield np.concatenate([moved.float().numpy(), records[:, 3:]], axis=1)
-
-    def _global_from_lidar(self, file: int) -> RigidTransform:
-        return _pose(self._tables.pose[self._tables.file_pose[file]]) @ self._ego_from_sensor(file)
-
-    def _boxes(self, row: int, global_from_ego: RigidTransform) -> Boxes:
-        return boxes_in_ego(self._tables, row, global_from_ego.inverse(), _CLASS_OF_CATEGORY)
+    def _boxes(self, row: int, ego_from_global: RigidTransform) -> Boxes:
+        return boxes_in_ego(self._tables, row, ego_from_global, _CLASS_OF_CATEGORY)
 
 
 _CLASS_OF_CATEGORY = dict(zip(NUSCENES_RAW.names, NUSCENES16_FROM_RAW.table, strict=True))
@@ -261,25 +253,3 @@ def _reopen(root, split, version, cameras, labels, boxes, num_sweeps, voxel_labe
         root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps,
         voxel_labels=voxel_labels,
     )  # fmt: skip
-
-
-def _pose(row: np.ndarray) -> RigidTransform:
-    return RigidTransform.from_quaternion(row[3:].tolist(), row[:3].tolist())
-
-
-def _sweep(records: np.ndarray) -> LidarSweep:
-    return LidarSweep(
-        xyz=torch.tensor(records[:, :3]),
-        intensity=torch.tensor(records[:, 3]),
-        ring=torch.tensor(records[:, 4].astype(np.int64)),
-        batch=torch.zeros(len(records), dtype=torch.int64),
-    )
-
-
-def _point_labels(raw: np.ndarray, instance: np.ndarray, num_points: int) -> PointLabels:
-    """Classes of the sixteen-class table, filled up with 0 for the points of earlier sweeps."""
-    label = torch.zeros(num_points, dtype=torch.int64)
-    label[: len(raw)] = NUSCENES16_FROM_RAW.apply(torch.from_numpy(raw))
-    filled = torch.zeros_like(label)
-    filled[: len(raw)] = torch.from_numpy(instance)
-    return PointLabels(label, filled)

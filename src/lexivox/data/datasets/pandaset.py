@@ -114,6 +114,16 @@ class PandasetDataset:
             boxes=self._boxes(drive, frame, token, global_from_ego.inverse()),
         )
 
+    def files(self) -> Iterator[Path]:
+        """Every file that reading all samples as asked for would open, poses and times left out."""
+        for drive, frame in self._keyframes:
+            yield drive.lidar_path(frame)
+            yield from (drive.image_path(camera, frame) for camera in self.cameras)
+            if self._with_labels:
+                yield drive.semseg_path(frame)
+            if self._with_boxes:
+                yield drive.cuboid_path(frame)
+
     def raw_labels(self, index: int) -> Int64[Tensor, " P"]:
         """Class 0..42 as stored for every point of the file (both LiDARs), before any is dropped."""
         drive, frame, token = self._at(index)

@@ -1,0 +1,145 @@
+"""The doctor on real data, on a wrong calibration and on damaged files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lexivox.data.datasets import open_dataset
+from lexivox.data.doctor import diagnose
+from lexivox.data.doctor_checks import check_edges, check_ground, check_points, check_times, check_views
+from lexivox.data.doctor_pictures import depth_colors
+from lexivox.geometry.transform import RigidTransform
+
+
+@pytest.fixture(scope="module")
+def drive(realdata):
+    return open_dataset("pandaset", realdata / "pandaset", keyframes=[0, 55], boxes=True)
+
+
+@pytest.fixture(scope="module")
+def samples(drive):
+    return list(drive)
+
+
+def test_a_healthy_drive(drive, tmp_path):
+    report = diagnose(drive, tmp_path / "out", num_samples=1)
+    assert report.ok
+    assert {finding.severity for finding in report.findings} == {"ok"}
+    text = report.text()
+    for part in (
+        "all 16 files are there",
+        "the ground lies at -0.3",
+        "seen by a camera",
+        "-100 to -19 ms",
+        "usable",
+    ):
+        assert part in text
+    assert [path.name for path in report.pictures] == ["002-00-birds-eye.png", "002-00-cameras.png"]
+    with Image.open(report.pictures[1]) as sheet:
+        assert sheet.size == (2160, 810)
+
+
+def test_the_real_nuscenes_samples_are_healthy(realdata, tmp_path):
+    report = diagnose(open_dataset("nuscenes", realdata / "nuscenes", boxes=True), tmp_path)
+    assert report.ok
+    assert {finding.severity for finding in report.findings} == {"ok"}
+    assert len(report.pictures) == 4
+
+
+def test_without_a_folder_no_picture_is_made(drive):
+    assert diagnose(drive, None, num_samples=1).pictures == ()
+
+
+def _turned(sample, yaw_rad):
+    """All cameras turned about the car's vertical axis: a wrong calibration."""
+    turn = RigidTransform.from_yaw(yaw_rad)
+    views = [replace(view, ego_from_cam=turn @ view.ego_from_cam) for view in sample.views]
+    return replace(sample, views=tuple(views))
+
+
+def test_turned_cameras_are_noticed(samples):
+    (healthy,) = check_edges(samples)
+    assert healthy[0] == "ok"
+    # The wide cameras have 930 px focal length: 0.04 rad are 37 px of 1920, 1.9 % of the width.
+    (finding,) = check_edges([_turned(sample, 0.04) for sample in samples])
+    assert finding[0] == "warning"
+    assert "stronger when shifted by" in finding[1]
+
+
+def test_a_wrong_frame_is_noticed(samples):
+    sample = samples[0]
+    raised = replace(sample, ego_from_lidar=RigidTransform.from_yaw(0.0, (0.0, 0.0, 5.0)))
+    ((severity, text),) = check_ground(raised)
+    assert severity == "warning"
+    assert "expected near 0; is the pose of the LiDAR on the car right?" in text
+    backwards = replace(sample.views[0], ego_from_cam=RigidTransform.from_yaw(0.0, (0.0, 0.0, -900.0)))
+    results = list(check_views(replace(sample, views=(backwards,))))
+    assert results[1][0] == "warning"
+    assert "front_camera sees 0.00% of the points" in results[1][1]
+    late = replace(sample.views[0], timestamp_ns=sample.timestamp_ns + 500_000_000)
+    assert list(check_times(replace(sample, views=(late,))))[1] == (
+        "warning",
+        "front_camera fired +500 ms from the LiDAR; things that move will not line up",
+    )
+    broken = replace(sample.lidar, xyz=sample.lidar.xyz * torch.nan)
+    assert list(check_points(replace(sample, lidar=broken)))[0][0] == "error"
+
+
+def test_samples_without_cameras_or_ground_do_not_crash(samples):
+    bare = replace(samples[0], views=())
+    assert list(check_views(bare)) == [("warning", "no camera was read")]
+    assert list(check_times(bare)) == []
+    assert list(check_edges([])) == []
+    far = replace(bare.lidar, xyz=bare.lidar.xyz[:3] * 0 + 200.0)
+    ((severity, _),) = check_ground(replace(bare, lidar=far))
+    assert severity == "warning"
+
+
+class _Damaged:
+    """A reader whose second sample cannot be read and whose files are partly missing."""
+
+    name, classes = "damaged", None
+
+    def __init__(self, sample, folder):
+        self._sample, self._folder = sample, folder
+        self.tokens, self.drives = ["a", "b"], ["d", "d"]
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        return (self[i] for i in range(2))
+
+    def __getitem__(self, index):
+        from lexivox.errors import DataError
+
+        if index == 1:
+            raise DataError("image of CAM of sample b must exist; got none.")
+        return self._sample
+
+    def files(self):
+        (self._folder / "there").write_text("x")
+        (self._folder / "empty").touch()
+        return iter(self._folder / name for name in ("there", "empty", "gone"))
+
+
+def test_damage_is_listed_and_the_rest_still_examined(samples, tmp_path):
+    report = diagnose(_Damaged(samples[0], tmp_path), None)
+    assert not report.ok
+    text = report.text()
+    assert "2 of 3 files are missing or empty, the first:" in text
+    assert "ERROR    image of CAM of sample b must exist; got none." in text
+    assert "002-00: 106169 points" in text
+    assert text.endswith("not usable as it is")
+
+
+def test_depth_colors_go_from_red_to_blue():
+    red, *_, blue = depth_colors(torch.tensor([3.0, 10.0, 50.0])).int().numpy()
+    assert red[0] > 200 > 100 > red[2]
+    assert blue[2] > 200 > 100 > blue[0]
+    assert np.all(depth_colors(torch.tensor([0.0])).numpy() == depth_colors(torch.tensor([3.0])).numpy())
