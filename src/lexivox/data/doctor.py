@@ -110,9 +110,7 @@ def _check_files(dataset: SampleDataset) -> list[Finding]:
 
 def _examine(sample: Sample) -> list[Finding]:
     checks = (check_points, check_ground, check_views, check_times)
-    return [
-        Finding(severity, f"{sample.token}: {text}") for check in checks for severity, text in check(sample)
-    ]
+    return [Finding(severity, f"{sample.token}: {text}") for check in checks for severity, text in check(sample)]
 
 
 def _draw(sample: Sample, folder: Path) -> list[Path]:

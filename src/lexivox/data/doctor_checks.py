@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,8 +25,8 @@ MAX_TIME_OFFSET_MS = 120.0
 EDGE_ROW_PX, EDGE_GAP_PX, EDGE_DEPTH_RATIO = 4.0, 30.0, 0.75
 EDGE_SHIFTS = tuple(range(-40, 41, 4))
 """Sideways shifts in thousandths of the image's width at which edges are compared."""
-MAX_EDGE_SHIFT, MAX_EDGE_LOSS = 8, 0.87
-"""A better shift counts when it is further than this and the unshifted edges are weaker by this factor."""
+MAX_EDGE_SHIFT, MIN_EDGE_DEVIATIONS = 8, 4.0
+"""A better shift counts when it is further than this and better by so many standard errors."""
 MIN_EDGES = 200
 
 
@@ -52,9 +53,7 @@ def check_ground(sample: Sample) -> Iterator[Result]:
         return
     cell = torch.floor(xyz[:, :2] / GROUND_CELL_M).long() + 1024
     _, place = torch.unique(cell[:, 0] * 2048 + cell[:, 1], return_inverse=True)
-    lowest = torch.full((int(place.max()) + 1,), torch.inf).scatter_reduce(
-        0, place, xyz[:, 2].float(), "amin"
-    )
+    lowest = torch.full((int(place.max()) + 1,), torch.inf).scatter_reduce(0, place, xyz[:, 2].float(), "amin")
     height_m = float(lowest.median())
     text = f"the ground lies at {height_m:+.2f} m in the ego frame"
     if abs(height_m) <= MAX_GROUND_HEIGHT_M:
@@ -100,30 +99,29 @@ def check_times(sample: Sample) -> Iterator[Result]:
 
 def check_edges(samples: Sequence[Sample]) -> Iterator[Result]:
     """Do edges of depth lie on edges of the images? Compared with the same edges shifted sideways."""
-    total, count = torch.zeros(len(EDGE_SHIFTS)), 0
-    for sample in samples:
-        for view in sample.views:
-            strength, edges = _edge_strength(sample, view)
-            total, count = total + strength, count + edges
-    if count < MIN_EDGES:
-        if samples:
-            yield "warning", f"only {count} edges of depth were found, too few to check the projection"
+    parts = [_edge_strength(sample, view) for sample in samples for view in sample.views]
+    strength = torch.cat([torch.zeros(0, len(EDGE_SHIFTS)), *parts])
+    if len(strength) < MIN_EDGES:
+        if parts:
+            yield "warning", f"only {len(strength)} edges of depth were found, too few to check the projection"
         return
-    best = EDGE_SHIFTS[int(total.argmax())]
-    unshifted = float(total[EDGE_SHIFTS.index(0)])
-    gain = unshifted / float(total.mean())
-    text = f"{count} edges of depth lie on image edges {gain:.2f} times as strong as when shifted"
-    if abs(best) <= MAX_EDGE_SHIFT or unshifted > MAX_EDGE_LOSS * float(total.max()):
-        yield "ok", f"{text}; the best shift is {best / 10:+.1f} % of the width"
+    mean, unshifted = strength.mean(dim=0), strength[:, EDGE_SHIFTS.index(0)]
+    best = int(mean.argmax())
+    better = strength[:, best] - unshifted
+    deviations = float(better.mean() / (better.std() / len(better) ** 0.5).clamp_min(1e-9))
+    text = (
+        f"{len(strength)} edges of depth lie on image edges {float(unshifted.mean() / mean.mean()):.2f} times as "
+        "strong as when shifted sideways"
+    )
+    if abs(EDGE_SHIFTS[best]) <= MAX_EDGE_SHIFT or deviations < MIN_EDGE_DEVIATIONS:
+        yield "ok", text
     else:
-        yield (
-            "warning",
-            f"{text}, and stronger when shifted by {best / 10:+.1f} % of the width: look at the pictures",
-        )
+        by = f"{EDGE_SHIFTS[best] / 10:+.1f} % of the width"
+        yield "warning", f"{text}, and clearly stronger when shifted by {by}: look at the pictures"
 
 
-def _edge_strength(sample: Sample, view: CameraView) -> tuple[Tensor, int]:
-    """Summed sideways image gradient (relative to the image's mean) under depth edges, for every shift."""
+def _edge_strength(sample: Sample, view: CameraView) -> Float[Tensor, "E S"]:
+    """Sideways image gradient (relative to the image's mean) under every depth edge, for every shift."""
     uv, depth_m, visible = project(sample, view)
     edges = _depth_edges(uv[visible], depth_m[visible])
     gray = view.image.float().mean(dim=0)
@@ -131,11 +129,8 @@ def _edge_strength(sample: Sample, view: CameraView) -> tuple[Tensor, int]:
     gradient = gradient / gradient.mean().clamp_min(1e-6)
     height, width = view.image_hw
     row = edges[:, 1].long().clamp(0, height - 1)
-    strength = []
-    for shift in EDGE_SHIFTS:
-        column = (edges[:, 0] + shift / 1000 * width).long().clamp(0, width - 1)
-        strength.append(gradient[row, column].clamp_max(10.0).sum())
-    return torch.stack(strength), len(edges)
+    columns = edges[:, :1] + torch.tensor(EDGE_SHIFTS) / 1000 * width
+    return gradient[row[:, None], columns.long().clamp(0, width - 1)].clamp_max(10.0)
 
 
 def _depth_edges(uv: Tensor, depth_m: Tensor) -> Tensor:

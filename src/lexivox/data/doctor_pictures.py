@@ -82,7 +82,7 @@ def depth_colors(depth_m: Float[Tensor, " P"]) -> UInt8[Tensor, "P 3"]:
 
 
 def birds_eye(sample: Sample, path: Path) -> None:
-    """Points from above in the ego frame: forward is up, colour is height, rings every 10 m, boxes as outlines."""
+    """Points from above in the ego frame: forward is up, colour is height, rings every 10 m, boxes outlined."""
     from PIL import Image, ImageDraw
 
     xyz = sample.ego_from_lidar.apply(sample.lidar.xyz)

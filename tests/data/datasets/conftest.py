@@ -44,7 +44,7 @@ def _write_file(root: Path, channel: str, name: str, seed: int) -> None:
 
 
 def write_nuscenes(root: Path) -> Path:
-    """The car drives along global x at ``SPEED_M_S``; one sweep lies between two keyframes, 0.25 s after the first."""
+    """The car drives along global x at ``SPEED_M_S``; one sweep lies halfway between keyframes."""
     tables = {**_sensor_tables(), **{name: [] for name in TABLES_OF_ROWS}}
     for drive in range(DRIVES):
         for frame in range(KEYFRAMES):
@@ -64,7 +64,7 @@ def _write_keyframe(root: Path, tables: dict[str, list], drive: int, frame: int)
     sample, start = f"s{drive}{frame}", 1_000_000_000 * (drive + 1) + 500_000 * frame
     tables["sample"].insert(0, {"token": sample, "timestamp": start, "scene_token": f"drive{drive}"})
     tables["sample_annotation"].insert(0, {
-        "sample_token": sample, "instance_token": f"track-{drive}", "translation": [30.0 + 2.0 * frame, 5.0, 1.0],
+        "sample_token": sample, "instance_token": f"track-{drive}", "translation": [30 + 2.0 * frame, 5.0, 1.0],
         "rotation": [1.0, 0.0, 0.0, 0.0], "size": [2.0, 4.0, 1.5], "num_lidar_pts": 3,
     })  # fmt: skip
     for channel in CHANNELS:
@@ -75,9 +75,7 @@ def _write_keyframe(root: Path, tables: dict[str, list], drive: int, frame: int)
     name = f"lidarseg/{sample}.bin"
     (root / "lidarseg").mkdir(exist_ok=True)
     (np.arange(POINTS) % 32).astype("u1").tofile(root / name)
-    tables["lidarseg"].append(
-        {"token": "x", "sample_data_token": f"samples/LIDAR_TOP/{sample}.bin", "filename": name}
-    )
+    tables["lidarseg"].append({"token": "x", "sample_data_token": f"samples/LIDAR_TOP/{sample}.bin", "filename": name})
 
 
 def _add_file(

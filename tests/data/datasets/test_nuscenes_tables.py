@@ -75,9 +75,7 @@ def test_small_tables_are_not_cached(tiny, tmp_path, monkeypatch):
 def test_streaming_in_pieces_of_any_size(tmp_path, monkeypatch, size):
     monkeypatch.setattr(json_stream, "CHUNK_CHARACTERS", size)
     path = tmp_path / "t.json"
-    path.write_text(
-        ' [ {"a": "x]y, {z}\\" ü"} ,\n{"a": [1.5, [2]]},{"a": {"b": null}}\n]\n', encoding="utf-8"
-    )
+    path.write_text(' [ {"a": "x]y, {z}\\" ü"} ,\n{"a": [1.5, [2]]},{"a": {"b": null}}\n]\n', encoding="utf-8")
     expected = [{"a": 'x]y, {z}" ü'}, {"a": [1.5, [2]]}, {"a": {"b": None}}]
     assert list(json_stream.stream_table(path)) == expected
     path.write_text("[]")

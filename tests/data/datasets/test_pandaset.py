@@ -68,11 +68,7 @@ def test_cuboids_hold_the_points_of_their_class(sample):
     cos, sin = boxes.yaw_rad.cos()[:, None], boxes.yaw_rad.sin()[:, None]
     along, across = offset[..., 0] * cos + offset[..., 1] * sin, offset[..., 1] * cos - offset[..., 0] * sin
     half = boxes.size_m[:, None] / 2
-    inside = (
-        (along.abs() <= half[..., 0])
-        & (across.abs() <= half[..., 1])
-        & (offset[..., 2].abs() <= half[..., 2])
-    )
+    inside = (along.abs() <= half[..., 0]) & (across.abs() <= half[..., 1]) & (offset[..., 2].abs() <= half[..., 2])
     car = PANDASET9.index_of("car")
     is_car = sample.point_labels.label == car
     assert inside[boxes.label == car].any(0)[is_car].float().mean() > 0.95
@@ -113,7 +109,7 @@ def test_options(root, sample):
         PandasetDataset(root, "train")
     with pytest.raises(ConfigError, match="sensor of pandaset must be 'pandar64' or 'both'; got 'gt'"):
         PandasetDataset(root, sensor="gt")
-    with pytest.raises(ConfigError, match="cameras must be some of front_camera, .*; got CAM_FRONT"):
+    with pytest.raises(ConfigError, match=r"cameras must be some of front_camera, .*; got CAM_FRONT"):
         PandasetDataset(root, cameras=["CAM_FRONT"])
 
 

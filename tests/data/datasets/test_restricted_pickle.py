@@ -28,9 +28,7 @@ class _Shell:
 def test_a_shell_command_is_refused_and_not_run(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     path = _write(tmp_path / "x.pkl.gz", pickle.dumps(_Shell(), protocol=protocol))
-    with pytest.raises(
-        DataError, match=r"file of cloud must hold a plain table; got: .*asks to call \w+\.system"
-    ):
+    with pytest.raises(DataError, match=r"file of cloud must hold a plain table; got: .*asks to call \w+\.system"):
         read_frame(path, ["x"], "cloud")
     assert not (tmp_path / "hacked").exists()
 
@@ -54,7 +52,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_and_damaged_pickles_are_one_line(tmp_path, kind):
     path = _write(tmp_path / "x.pkl.gz", HOSTILE[kind])
-    with pytest.raises(DataError, match="^file of cloud must hold a plain table; got: ") as caught:
+    with pytest.raises(DataError, match=r"^file of cloud must hold a plain table; got: ") as caught:
         read_frame(path, ["x"], "cloud")
     assert "\n" not in str(caught.value)
 
