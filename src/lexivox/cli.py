@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        reason = f"files must be readable and writable; got {error.strerror or error}"
+        print(f"lexivox {arguments.verb}: {reason}. Check: {error.filename}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 
@@ -94,6 +98,11 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="change one option, e.g. --set train.steps=100 --set data.root=/data/pandaset",
     )
+
+
+def _require_positive(option: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{option} must be at least 1; got {value}.")
 
 
 def _config(recipe: str, overrides: Sequence[str]) -> ExperimentConfig:
@@ -161,9 +170,10 @@ def _run_doctor(arguments: argparse.Namespace) -> None:
     from lexivox.data.doctor import diagnose
     from lexivox.errors import DataError
 
+    _require_positive("--samples", arguments.samples)
     dataset = open_dataset(arguments.kind, arguments.root, arguments.split)
     report = diagnose(dataset, arguments.out, arguments.samples)
-    _say(str(report))
+    _say(report.text())
     if not report.ok:
         raise DataError("a recording must pass every check; got the faults above. Mend them first.")
 
@@ -259,6 +269,7 @@ def _run_predict(arguments: argparse.Namespace) -> None:
     from lexivox.experiment import load, open_run
     from lexivox.progress import progress_bars
 
+    _require_positive("--refine", arguments.refine)
     experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
     out, dataset = arguments.out or arguments.run_dir / "predictions", experiment.unlabelled_val()
     with progress_bars() as on_progress:
@@ -286,6 +297,7 @@ def _query(verbs: argparse._SubParsersAction) -> None:
 def _run_query(arguments: argparse.Namespace) -> None:
     from lexivox.experiment import load, open_run
 
+    _require_positive("--top", arguments.top)
     experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
     dataset = experiment.unlabelled_val()
     if not 0 <= arguments.frame < len(dataset):

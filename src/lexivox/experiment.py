@@ -202,12 +202,20 @@ def load(run: str | Path) -> OccupancyModel:
     """
     run_dir = Path(run).parent if Path(run).is_file() else Path(run)
     config = open_run(run_dir).config
-    text_encoder = None
-    if (run_dir / TEXT_FILE).exists():
-        spec = json.loads((run_dir / TEXT_FILE).read_text())
-        text_encoder = text_encoder_from_spec(spec, load_weights(run_dir / TEXT_TENSORS))
+    text_encoder = _load_words(run_dir) if (run_dir / TEXT_FILE).exists() else None
     weights = load_weights(run_dir / WEIGHTS_FILE)
     model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder)
     fill_model(model, weights, config.name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval()
+
+
+def _load_words(run_dir: Path) -> TextEncoder:
+    try:
+        spec = json.loads((run_dir / TEXT_FILE).read_text())
+        return text_encoder_from_spec(spec, load_weights(run_dir / TEXT_TENSORS))
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"a run's description of words must be readable; got {reason}. Train again: {run_dir / TEXT_FILE}."
+        ) from None

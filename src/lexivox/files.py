@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,5 +30,6 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             f"a file must be writable; got {error.strerror or error}. Free space or choose another folder: {path}."
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written there is nothing to clean up
+            part.unlink(missing_ok=True)
     return path

@@ -264,7 +264,8 @@ class RunApp:
     def scene(self, frame: int) -> VoxelScene:
         sample = self.dataset[frame]
         prediction = self.model.predict(sample, refine=self.maker.refine)
-        _ = prediction.read_occupied("language")
+        if prediction.text_encoder is not None:
+            _ = prediction.read_occupied("language")  # now, so that the first query answers at once
         self._predictions = {frame: prediction}
         return self.maker.scene_of(sample, prediction)
 

@@ -57,8 +57,8 @@ def _at_pixels(
 
 
 def balance_weights(
-    features: Sequence[Float[Tensor, "N D"]], num_clusters: int = 24, power: float = 0.5, seed: int = 0
-) -> list[Float[Tensor, "N"]]:
+    features: Sequence[Float[Tensor, "_ D"]], num_clusters: int = 24, power: float = 0.5, seed: int = 0
+) -> list[Float[Tensor, "_"]]:
     """Weights against the imbalance of what the teacher sees: road is everywhere, people are rare.
 
     Features are grouped by spherical k-means; a point of a group holding the share s of all points weighs
