@@ -24,13 +24,9 @@ def stream_table(path: Path) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             yield from _records(file, path)
     except FileNotFoundError:
-        raise DataError(
-            f"table {path.stem} must exist; got none. Complete the tables in {path.parent}."
-        ) from None
+        raise DataError(f"table {path.stem} must exist; got none. Complete the tables in {path.parent}.") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"table {path.stem} must be UTF-8 JSON; got {error.reason}. Fetch it again: {path}"
-        ) from error
+        raise DataError(f"table {path.stem} must be UTF-8 JSON; got {error.reason}. Fetch it again: {path}") from error
 
 
 def _records(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:

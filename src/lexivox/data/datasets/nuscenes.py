@@ -175,14 +175,10 @@ class NuscenesDataset:
 
     def _choose_cameras(self, cameras: Sequence[str] | None) -> tuple[str, ...]:
         has_images = np.any(self._tables.keyframe >= 0, axis=0)
-        known = [
-            name for name, has in zip(CHANNELS, has_images.tolist(), strict=True) if has and name != LIDAR
-        ]
+        known = [name for name, has in zip(CHANNELS, has_images.tolist(), strict=True) if has and name != LIDAR]
         if cameras is None:
             if not known:
-                raise DataError(
-                    f"tables must name at least one camera image; got none in {self.tables_folder}"
-                )
+                raise DataError(f"tables must name at least one camera image; got none in {self.tables_folder}")
             return tuple(known)
         strange = [name for name in cameras if name not in known]
         if strange:
@@ -192,9 +188,7 @@ class NuscenesDataset:
     def _file(self, row: int, channel: str, token: str) -> int:
         file = int(self._tables.keyframe[row, CHANNELS.index(channel)])
         if file < 0:
-            raise DataError(
-                f"sample {token} must have a keyframe of {channel}; got none in {self.tables_folder}"
-            )
+            raise DataError(f"sample {token} must have a keyframe of {channel}; got none in {self.tables_folder}")
         return file
 
     def _path(self, file: int) -> Path:
@@ -204,9 +198,7 @@ class NuscenesDataset:
         file = self._file(row, camera, token)
         tables = self._tables
         height, width = (int(n) for n in tables.file_hw[file])
-        image = read_image(
-            self._path(file), f"{camera} of sample {token}", (height, width) if height else None
-        )
+        image = read_image(self._path(file), f"{camera} of sample {token}", (height, width) if height else None)
         return CameraView(
             name=camera,
             image=image,

@@ -36,9 +36,7 @@ def read_sweep(path: Path, who: str) -> np.ndarray:
     return read_records(path, "<f4", RECORD, who)
 
 
-def earlier_sweeps(
-    tables: NuscenesTables, root: Path, sample: int, count: int, token: str
-) -> Iterator[np.ndarray]:
+def earlier_sweeps(tables: NuscenesTables, root: Path, sample: int, count: int, token: str) -> Iterator[np.ndarray]:
     """Records of the sweeps before a keyframe, nearest first, in the keyframe's LiDAR frame.
 
     Fewer than ``count`` at the start of a drive.

@@ -123,9 +123,7 @@ def _calibrations(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray], list
     for row, (token, sensor, translation, rotation, matrix) in enumerate(table):
         channel = channel_of.get(sensor)
         if channel is None:
-            raise DataError(
-                f"records of table calibrated_sensor must name an existing sensor; got {sensor!r}."
-            )
+            raise DataError(f"records of table calibrated_sensor must name an existing sensor; got {sensor!r}.")
         numbers.append(CHANNELS.index(channel) if channel in CHANNELS else -1)
         pose.append([*translation, *rotation])
         intrinsics.append(matrix if matrix else np.zeros((3, 3)))
@@ -171,9 +169,7 @@ def _poses(folder: Path, row_of: Mapping[str, int]) -> np.ndarray:
             pose[row] = (*translation, *rotation)
     if np.isnan(pose).any():
         missing = int(np.isnan(pose).any(axis=1).sum())
-        raise DataError(
-            f"table ego_pose must hold the pose of every file; got {missing} without one in {folder}"
-        )
+        raise DataError(f"table ego_pose must hold the pose of every file; got {missing} without one in {folder}")
     return pose
 
 
@@ -184,9 +180,7 @@ def _keyframes(files: Mapping[str, np.ndarray], num_samples: int) -> np.ndarray:
     return keyframe
 
 
-def _sweeps(
-    files: Mapping[str, np.ndarray], sample_scene: np.ndarray, lidar_row: np.ndarray
-) -> dict[str, np.ndarray]:
+def _sweeps(files: Mapping[str, np.ndarray], sample_scene: np.ndarray, lidar_row: np.ndarray) -> dict[str, np.ndarray]:
     rows = np.flatnonzero(files["file_channel"] == CHANNELS.index(LIDAR))
     scene = sample_scene[files["file_sample"][rows]]
     order = np.lexsort((files["file_time"][rows], scene))

@@ -54,9 +54,7 @@ def read_point_labels(path: Path, kind: str, token: str) -> tuple[np.ndarray, np
     except FileNotFoundError:
         raise DataError(f"file of {who} must exist; got none. Complete the data set: {path}") from None
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(
-            f"file of {who} must hold one array 'data'; got: {error}. Fetch it again: {path}"
-        ) from error
+        raise DataError(f"file of {who} must hold one array 'data'; got: {error}. Fetch it again: {path}") from error
     raw = _checked(number // PANOPTIC_BASE, path, who)
     return raw, np.where(number % PANOPTIC_BASE > 0, number, 0)
 

@@ -22,9 +22,7 @@ MINI_SPLITS = {
 SPLITS_FILE = "splits.json"
 
 
-def scenes_of_split(
-    split: str | Sequence[str] | None, folder: Path, scene_names: Sequence[str]
-) -> np.ndarray:
+def scenes_of_split(split: str | Sequence[str] | None, folder: Path, scene_names: Sequence[str]) -> np.ndarray:
     """True for each scene of ``scene_names`` that the split holds.
 
     Args:
@@ -71,9 +69,7 @@ def _read_splits(path: Path) -> dict[str, list[str]]:
         splits = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): [str(scene) for scene in scenes] for name, scenes in splits.items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"splits must be JSON of names and lists of scenes; got: {error}. Correct {path}"
-        ) from error
+        raise DataError(f"splits must be JSON of names and lists of scenes; got: {error}. Correct {path}") from error
 
 
 def _short(names: str | Sequence[str]) -> str:

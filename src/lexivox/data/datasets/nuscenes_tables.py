@@ -101,9 +101,7 @@ def open_tables(folder: Path) -> NuscenesTables:
         _save(built, place)
         return _load(place)
     except OSError as error:
-        _log.warning(
-            "the table cache cannot be written, so every start reads the tables: %s (%s)", error, place
-        )
+        _log.warning("the table cache cannot be written, so every start reads the tables: %s (%s)", error, place)
         return built
 
 
@@ -134,9 +132,7 @@ def _save(tables: NuscenesTables, place: Path) -> None:
     try:
         for field in fields(NuscenesTables):
             np.save(draft / f"{field.name}.npy", getattr(tables, field.name), allow_pickle=False)
-        stale = [
-            path for path in place.parent.iterdir() if path not in (draft, place) and path.name[0] != "."
-        ]
+        stale = [path for path in place.parent.iterdir() if path not in (draft, place) and path.name[0] != "."]
         if place.is_dir():  # another process was faster, or the folder was unreadable
             shutil.rmtree(place)
         draft.rename(place)
@@ -159,10 +155,6 @@ def find_version(root: Path, version: str | None) -> str:
     if version is not None and (root / version).is_dir():
         return version
     if not found:
-        raise DataError(
-            f"root of nuscenes must hold a folder v1.0-* of tables; got none. Check the path: {root}"
-        )
+        raise DataError(f"root of nuscenes must hold a folder v1.0-* of tables; got none. Check the path: {root}")
     rule = "be one of the folders of tables" if version else "be given when there are several"
-    raise DataError(
-        f"version must {rule}; got {version}, found {', '.join(found)}. Choose one of them: {root}"
-    )
+    raise DataError(f"version must {rule}; got {version}, found {', '.join(found)}. Choose one of them: {root}")

@@ -160,9 +160,7 @@ class PandasetDataset:
         label = PANDASET9_FROM_RAW.apply(torch.from_numpy(raw[kept]))
         return sweep, PointLabels(label, torch.zeros_like(label))
 
-    def _boxes(
-        self, drive: PandasetDrive, frame: int, token: str, ego_from_global: RigidTransform
-    ) -> Boxes | None:
+    def _boxes(self, drive: PandasetDrive, frame: int, token: str, ego_from_global: RigidTransform) -> Boxes | None:
         if not self._with_boxes:
             return None
         return boxes_in_ego(drive, frame, token, ego_from_global, drive.choose_keyframes(None))
@@ -173,9 +171,7 @@ def _drive_folders(root: Path, split: str | Sequence[str] | None) -> list[Path]:
         raise DataError(f"root of pandaset must be a folder; got none. Check the path: {root}")
     found = [root] if (root / "lidar").is_dir() else sorted(path.parent for path in root.glob("*/lidar"))
     if not found:
-        raise DataError(
-            f"root of pandaset must hold drives such as 002/lidar; got none. Check the path: {root}"
-        )
+        raise DataError(f"root of pandaset must hold drives such as 002/lidar; got none. Check the path: {root}")
     if split is None or split == "all":
         return found
     wanted = [split] if isinstance(split, str) else list(split)
@@ -189,9 +185,7 @@ def _drive_folders(root: Path, split: str | Sequence[str] | None) -> list[Path]:
     return [path for path in found if path.name in wanted]
 
 
-def _view(
-    drive: PandasetDrive, frame: int, camera: str, token: str, global_from_ego: RigidTransform
-) -> CameraView:
+def _view(drive: PandasetDrive, frame: int, camera: str, token: str, global_from_ego: RigidTransform) -> CameraView:
     image = read_image(drive.image_path(camera, frame), f"{camera} of sample {token}")
     return CameraView(
         name=camera,

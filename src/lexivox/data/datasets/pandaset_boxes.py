@@ -65,9 +65,7 @@ def _stack(table: dict[str, np.ndarray], columns: Sequence[str]) -> torch.Tensor
     return torch.from_numpy(np.stack([table[name].astype(np.float64) for name in columns], axis=1))
 
 
-def _velocity(
-    drive: PandasetDrive, frame: int, table: dict[str, np.ndarray], keyframes: Sequence[int]
-) -> np.ndarray:
+def _velocity(drive: PandasetDrive, frame: int, table: dict[str, np.ndarray], keyframes: Sequence[int]) -> np.ndarray:
     """World velocity (N, 3), by differences between the nearest keyframes that hold the track."""
     places = [{uuid: (drive.lidar_time_ns(frame) * 1e-9, xyz) for uuid, xyz in _centers(table)}]
     place = list(keyframes).index(frame)

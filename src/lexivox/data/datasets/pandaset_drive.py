@@ -35,9 +35,7 @@ class PandasetDrive:
         """Frame numbers on disk, or the wanted ones, which must all be there."""
         found = sorted(int(path.name[:2]) for path in (self.folder / "lidar").glob("[0-9][0-9].pkl.gz"))
         if not found:
-            raise DataError(
-                f"drive {self.name} must hold keyframes lidar/NN.pkl.gz; got none in {self.folder}"
-            )
+            raise DataError(f"drive {self.name} must hold keyframes lidar/NN.pkl.gz; got none in {self.folder}")
         missing = [frame for frame in wanted or () if frame not in found]
         if missing:
             raise DataError(

@@ -156,6 +156,5 @@ def _unpickle(content: bytes, path: Path, who: str) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged pickle can raise whatever its broken program leads to
         reason = " ".join(str(error).split())
         raise DataError(
-            f"file of {who} must hold a plain table; got: {reason}. It is damaged or hostile; "
-            f"do not use it: {path}"
+            f"file of {who} must hold a plain table; got: {reason}. It is damaged or hostile; do not use it: {path}"
         ) from error
