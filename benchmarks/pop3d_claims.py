@@ -26,6 +26,8 @@ from lexivox.recipes.pop3d import pop3d_tiny, supervised
 from lexivox.report import headline_scores
 
 SEEDS = (0, 1, 2)
+CITY = CitySize(train_drives=16, val_drives=5, keyframes=4)
+STEPS = 900
 
 
 def main() -> None:
@@ -35,9 +37,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="change an option of both runs")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    config = with_overrides(pop3d_tiny(str(arguments.out / "city")), arguments.set)
+    defaults = [f"train.steps={STEPS}"]
+    config = with_overrides(pop3d_tiny(str(arguments.out / "city")), [*defaults, *arguments.set])
     with progress_bars() as on_progress:
-        make_city(config, CitySize(), on_progress)
+        make_city(config, CITY, on_progress)
         rows = {}
         for seed in arguments.seeds:
             for variant in (config, supervised(config)):

@@ -327,6 +327,7 @@ class TrainConfig(Config):
     lr_min: Annotated[float, Field(ge=0.0)] = 1e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 30
     weight_decay: Weight = 0.01
+    backbone_lr_scale: Weight = 1.0
     clip_norm: PositiveFloat = 10.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -449,7 +450,11 @@ def with_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> Experi
         path, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"--set must read option=value; got {override!r}. Write train.lr=1e-3.")
-        _assign(raw, path.strip().split("."), yaml.safe_load(value), path)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set must read option=value in YAML; got {override!r}. Check brackets.") from None
+        _assign(raw, path.strip().split("."), parsed, path)
     return validated(raw)
 
 

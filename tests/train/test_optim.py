@@ -28,6 +28,17 @@ def test_decay_spares_one_dimensional_parameters():
     assert plain["weight_decay"] == 0.0
 
 
+def test_a_pretrained_backbone_learns_more_slowly():
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Module()
+    model.encoder.image = torch.nn.Module()
+    model.encoder.image.backbone = torch.nn.Conv2d(1, 1, 3, bias=False)
+    model.head = torch.nn.Linear(2, 2, bias=False)
+    head, backbone = adamw(model, 1e-3, 0.1, backbone_lr_scale=0.1).param_groups
+    assert (head["base_lr"], backbone["base_lr"]) == (1e-3, pytest.approx(1e-4))
+    assert backbone["params"][0] is model.encoder.image.backbone.weight
+
+
 def test_running_mean_follows_the_weights():
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():

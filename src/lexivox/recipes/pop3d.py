@@ -27,9 +27,9 @@ STREET_VOCABULARY = {
     "barrier": ["barrier"],
     "bicycle": ["bicycle"],
     "bus": ["bus"],
-    "car": ["car"],
+    "car": ["car", "car wheel"],
     "motorcycle": ["motorcycle"],
-    "pedestrian": ["pedestrian"],
+    "pedestrian": ["person on foot"],
     "traffic_cone": ["traffic cone"],
     "truck": ["truck"],
     "driveable_surface": ["road"],
@@ -66,17 +66,39 @@ def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
     """POP-3D's parts at a size that trains on two CPU cores within minutes, on the synthetic city."""
     return ExperimentConfig(
         name="pop3d_tiny",
+        # The ground lies just under the top of a layer, so that grazing rays do not free the voxels they end in.
         grid=GridConfig(
-            lower_m=(-25.6, -25.6, -1.2), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
+            lower_m=(-25.6, -25.6, -1.4), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
         ),
         data=NuscenesData(root=root, synthetic=True),
-        encoder=CameraEncoderConfig(image=ImageConfig(image_hw=(160, 288))),
-        heads=HeadsConfig(),
+        encoder=_small_encoder((160, 288)),
+        heads=_small_heads(),
         teacher=StreetTeacherConfig(),
-        supervision=[LidarOccupancyConfig(), LanguageConfig()],
-        train=TrainConfig(steps=300),
+        supervision=[LidarOccupancyConfig(max_voxels=16_000), LanguageConfig()],
+        train=_small_training(steps=450),
         vocabulary=STREET_VOCABULARY,
         queries=STREET_QUERIES,
+    )
+
+
+def _small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
+    return CameraEncoderConfig(
+        image=ImageConfig(image_hw=image_hw, backbone="street"), triplane=TriplaneConfig(coarsen=2)
+    )
+
+
+def _small_heads() -> HeadsConfig:
+    return HeadsConfig(occupancy=HeadConfig(num_layers=3), language=HeadConfig(num_layers=3))
+
+
+def _small_training(steps: int, backbone_lr_scale: float = 0.1) -> TrainConfig:
+    """The pretrained backbone learns slowly, as published; rare things that the teacher sees weigh more."""
+    return TrainConfig(
+        steps=steps,
+        lr=4e-3,
+        backbone_lr_scale=backbone_lr_scale,
+        precision="bfloat16",
+        balance_power=0.9,
     )
 
 
@@ -98,7 +120,7 @@ def pop3d_pandaset(
     return ExperimentConfig(
         name="pop3d_pandaset",
         grid=GridConfig(
-            lower_m=(-32.0, -32.0, -1.5), voxel_size_m=(0.5, 0.5, 0.5), shape=(128, 128, 12), frame="ego"
+            lower_m=(-25.6, -25.6, -1.6), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
         ),
         data=PandasetData(
             root=root,
@@ -106,13 +128,12 @@ def pop3d_pandaset(
             train_keyframes=[0, 5, 10, 15, 20, 25, 30, 35, 40],
             val_keyframes=[45, 50, 55],
         ),
-        encoder=CameraEncoderConfig(
-            image=ImageConfig(image_hw=(256, 448)), triplane=TriplaneConfig(num_layers=1)
-        ),
+        encoder=_small_encoder((256, 448)),
+        heads=_small_heads(),
         teacher=EspnetTeacherConfig(weights=espnet),
-        supervision=[LidarOccupancyConfig(), LanguageConfig()],
+        supervision=[LidarOccupancyConfig(max_voxels=16_000), LanguageConfig()],
         augment=AugmentConfig(turn_deg=20.0, color=0.2),
-        train=TrainConfig(steps=400),
+        train=_small_training(steps=1000, backbone_lr_scale=0.3),
         vocabulary={name: list(phrases) for name, phrases in PANDASET9_QUERIES.items()},
         queries={
             "car": ["car"],

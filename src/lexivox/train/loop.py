@@ -16,7 +16,7 @@ from lexivox.data.types import Batch
 from lexivox.errors import DataError, LexivoxError
 from lexivox.model import OccupancyModel
 from lexivox.supervision.base import Supervision
-from lexivox.train.checkpoint import load_state, save_state, save_weights
+from lexivox.train.checkpoint import fill_model, load_state, save_state, save_weights
 from lexivox.train.data import TrainingSteps, step_loader
 from lexivox.train.log import RunLog
 from lexivox.train.optim import RunningMean, adamw, learning_rate
@@ -40,6 +40,7 @@ class OptimOptions:
     weight_decay: float = 0.01
     clip_norm: float = 10.0
     ema: float = 0.0
+    backbone_lr_scale: float = 1.0
     precision: str = "float32"
     checkpoint_every: int = 100
     workers: int = 0
@@ -59,7 +60,7 @@ class Trainer:
         self, model: OccupancyModel, steps: TrainingSteps, options: OptimOptions, run_dir: Path
     ) -> None:
         self.model, self.steps, self.options, self.run_dir = model, steps, options, run_dir
-        self.optimizer = adamw(model, options.lr, options.weight_decay)
+        self.optimizer = adamw(model, options.lr, options.weight_decay, options.backbone_lr_scale)
         self.mean = RunningMean(model, options.ema) if options.ema else None
         self.step = 0
         self._resume(load_state(run_dir / STATE_FILE))
@@ -103,7 +104,7 @@ class Trainer:
     def _resume(self, state: dict[str, Any] | None) -> None:
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
+        fill_model(self.model, state["model"], str(self.run_dir))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.mean and "mean" in state:
             self.mean.weights = state["mean"]
@@ -112,11 +113,11 @@ class Trainer:
 
     def _one_step(self, batch: Batch) -> dict[str, float]:
         started = time.perf_counter()
-        lr = learning_rate(
-            self.step, len(self.steps), self.options.lr, self.options.lr_min, self.options.warmup_steps
-        )
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = learning_rate(
+                self.step, len(self.steps), group["base_lr"], self.options.lr_min, self.options.warmup_steps
+            )
+        lr = self.optimizer.param_groups[0]["lr"]
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             terms = loss_terms(self.model, self.steps.supervisions, batch.to(device))

@@ -18,12 +18,27 @@ def learning_rate(step: int, steps: int, lr: float, lr_min: float, warmup_steps:
     return lr_min + 0.5 * (lr - lr_min) * (1.0 + math.cos(math.pi * step / steps))
 
 
-def adamw(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW on every parameter; decay is kept off biases, norms and embeddings (one-dimensional tensors)."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr)
+BACKBONE = "encoder.image.backbone."
+"""Prefix of the parameters that may come pretrained."""
+
+
+def adamw(
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0
+) -> torch.optim.AdamW:
+    """AdamW on every parameter; each group remembers its peak rate as ``base_lr``.
+
+    Decay is kept off biases and norms (one-dimensional tensors). A pretrained image backbone learns
+    ``backbone_lr_scale`` times as fast as the rest (0.1 in the published trainer).
+    """
+    groups = []
+    for in_backbone, scale in ((False, 1.0), (True, backbone_lr_scale)):
+        own = [
+            p for name, p in model.named_parameters() if p.requires_grad and name.startswith(BACKBONE) == in_backbone
+        ]
+        for decayed, decay in ((True, weight_decay), (False, 0.0)):
+            params = [p for p in own if (p.ndim > 1) == decayed]
+            groups.append({"params": params, "weight_decay": decay, "base_lr": lr * scale})
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
 
 
 class RunningMean:
