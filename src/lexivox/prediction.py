@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.errors import ConfigError, DataError
 from lexivox.files import write_atomically
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.assign import assign_best_query
@@ -22,6 +24,10 @@ from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
 from lexivox.teachers.vocabulary import Vocabulary, embed
 
 Read = Callable[[str, Tensor], Tensor]
+
+FORMAT = "lexivox-prediction-1"
+_DAMAGES = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
+"""What a file that is none of ours can raise on its way through numpy, zip and JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +181,7 @@ class Prediction:
     def _meta(self, text_spec: dict) -> dict:
         grid = self.grid
         return {
-            "format": "lexivox-prediction-1",
+            "format": FORMAT,
             "token": self.token,
             "threshold": self.threshold,
             "free_class": self.free_class,
@@ -197,17 +203,25 @@ class Prediction:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            meta = json.loads(arrays["meta"].tobytes())
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise DataError(
-                f"a prediction must be an .npz written by save(); got {error}. Check {path}."
-            ) from None
+            # Opened here, because np.load leaves a damaged file open.
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return cls._from_arrays({name: file[name] for name in file.files})
+        except _DAMAGES as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(f"a prediction must be an .npz written by save(); got {reason}. Check {path}.") from None
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> Prediction:
+        meta = json.loads(arrays["meta"].tobytes())
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']!r}")
+        grid = _grid_from_meta(meta["grid"])
+        if arrays["occupancy"].shape != grid.shape:
+            raise ValueError(f"occupancy of {arrays['occupancy'].shape} on a grid of {grid.shape}")
         tensors = {n[5:]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith("text/")}
         return cls(
             token=meta["token"],
-            grid=_grid_from_meta(meta["grid"]),
+            grid=grid,
             occupancy=_exact_threshold(arrays, meta["threshold"]),
             threshold=meta["threshold"],
             text_encoder=text_encoder_from_spec(meta["text"], tensors) if meta["text"] else None,
@@ -217,12 +231,8 @@ class Prediction:
 
 
 def _grid_from_meta(meta: dict) -> VoxelGrid:
-    try:
-        return VoxelGrid(
-            tuple(meta["lower_m"]), tuple(meta["voxel_size_m"]), tuple(meta["shape"]), meta["frame"]
-        )
-    except (KeyError, TypeError) as error:
-        raise ShapeError(f"a saved grid must name lower_m, voxel_size_m, shape, frame; got {error}.") from None
+    lower_m, voxel_size_m = (tuple(float(v) for v in meta[name]) for name in ("lower_m", "voxel_size_m"))
+    return VoxelGrid(lower_m, voxel_size_m, tuple(meta["shape"]), meta["frame"])  # type: ignore[arg-type]
 
 
 def _exact_threshold(arrays: dict[str, np.ndarray], threshold: float) -> Tensor:

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from helpers import TINY
 
 from lexivox import cli
 from lexivox.config import load_config
@@ -224,9 +224,7 @@ def test_wrong_recipe_or_option(verb, argv, message, capsys):
     assert re.search(message, refused(capsys, verb, *argv))
 
 
-@pytest.mark.parametrize(
-    "argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0]
-)
+@pytest.mark.parametrize("argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0])
 def test_folder_without_a_run(argv, tmp_path, capsys):
     verb, *rest = argv
     assert "a run folder must hold config.yaml; got none" in refused(capsys, verb, tmp_path, *rest)
@@ -237,9 +235,7 @@ def test_show_of_a_folder_without_a_run(tmp_path, capsys):
     assert "a config must be a YAML file; got" in refused(capsys, "show", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0]
-)
+@pytest.mark.parametrize("argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0])
 def test_damaged_weights_and_weights_of_another_recipe(argv, run_copy, capsys):
     verb, *rest = argv
     config, weights = run_copy / "config.yaml", run_copy / "model.safetensors"
@@ -311,9 +307,7 @@ def doctor(city: Path, out: Path) -> list[str]:
 
 
 def test_doctor_with_wrong_options(tiny_run, tmp_path, capsys):
-    assert "--samples must be at least 1" in refused(
-        capsys, *doctor(tiny_run / "city", tmp_path), "--samples", "0"
-    )
+    assert "--samples must be at least 1" in refused(capsys, *doctor(tiny_run / "city", tmp_path), "--samples", "0")
     assert "nights" in refused(capsys, *doctor(tiny_run / "city", tmp_path), "--split", "nights")
 
 
