@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +13,10 @@ from lexivox.fields import (
     CoordinateField,
     DenseField,
     FeatureField,
+    FrustumField,
     JoinedField,
     PixelField,
+    Sightings,
     TriplaneField,
 )
 from lexivox.geometry.camera import pixels_from_cam
@@ -43,15 +47,24 @@ def pixel_field(with_depth: bool = True) -> PixelField:
     return PixelField(GRID, rand(BATCH, 3, 4, 8, 16), ring(BATCH), with_depth)
 
 
+BINS, RANGE_M = 5, (1.0, 20.0)
+
+
+def frustum_field(batch: int = BATCH, views: int = 3) -> FrustumField:
+    profiles = rand(BATCH, 3, 4 * BINS, 8, 16)[:batch, :views]
+    cameras = take(ring(BATCH), slice(0, batch), list(range(views)))
+    return FrustumField(GRID, profiles, cameras, BINS, RANGE_M)
+
+
 def coordinate_field() -> CoordinateField:
     return CoordinateField(GRID, 2, BATCH)
 
 
 def joined_field() -> JoinedField:
-    return JoinedField((dense_field(), triplane_field(), pixel_field(), coordinate_field()))
+    return JoinedField((dense_field(), triplane_field(), pixel_field(), frustum_field(), coordinate_field()))
 
 
-FIELDS = [dense_field, triplane_field, pixel_field, coordinate_field, joined_field]
+FIELDS = [dense_field, triplane_field, pixel_field, frustum_field, coordinate_field, joined_field]
 
 
 @pytest.mark.parametrize("make", FIELDS)
@@ -98,7 +111,7 @@ def test_triplane_adds_its_three_projections() -> None:
     torch.testing.assert_close(value, field.xy[1, :, 2, 5] + field.yz[1, :, 5, 3] + field.xz[1, :, 2, 3])
 
 
-@pytest.mark.parametrize("make", [dense_field, triplane_field])
+@pytest.mark.parametrize("make", [dense_field, triplane_field, frustum_field])
 def test_batch_of_two_equals_two_of_one(make) -> None:
     xyz = points(20)
     zeros = torch.zeros(20, dtype=torch.int64)
@@ -177,6 +190,115 @@ def test_image_features_are_learned_only_where_points_look() -> None:
     assert float(features.grad.sum()) == pytest.approx(4.0)
 
 
+def depth_m_in_view(field: FrustumField, view: int, xyz: Tensor) -> tuple[Tensor, Tensor]:
+    """Depth of points in a view of the first sample, and True where the view sees them."""
+    xyz_cam = field.cameras.cam_from_grid[0, view].apply(xyz)
+    uv, depth_m = pixels_from_cam(xyz_cam, field.cameras.image_from_cam[0, view])
+    height, width = IMAGE_HW
+    inside = ((uv > 0) & (uv < torch.tensor([width, height]))).all(1)
+    return depth_m.float(), inside & (depth_m > 0)
+
+
+def test_a_profile_ramp_gives_the_logarithmic_depth() -> None:
+    bins, (near, far) = 6, RANGE_M
+    ramp = torch.arange(bins).float()[None, None, :, None, None].expand(1, 1, bins, 8, 16)
+    field = FrustumField(GRID, ramp, take(ring(1), views=[1]), bins, RANGE_M)
+    xyz, zeros = points(400), torch.zeros(400, dtype=torch.int64)
+    depth_m, seen = depth_m_in_view(field, 0, xyz)
+    # Bin d has its middle at near * (far / near) ** ((d + 0.5) / bins); the first and last are held beyond it.
+    place = bins * (depth_m / near).log() / math.log(far / near) - 0.5
+    expected = torch.where(seen, place.clamp(0, bins - 1), 0.0)
+    assert 20 < int(seen.sum()) < 380
+    torch.testing.assert_close(field.sample(xyz, zeros)[:, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_frustum_field_equals_a_loop_over_views() -> None:
+    field, xyz, far = frustum_field(), points(150), math.log(RANGE_M[1] / RANGE_M[0])
+    sampled = field.sample(xyz, torch.zeros(150, dtype=torch.int64))
+    height, width = IMAGE_HW
+    volume = field.profiles[0].unflatten(1, (BINS, 4)).movedim(2, 1).numpy()  # (V, C, D, h, w)
+    seen_by = []
+    for p in range(150):
+        found = []
+        for v in range(3):
+            depth_m, seen = depth_m_in_view(field, v, xyz[p : p + 1])
+            if bool(seen):
+                uv, _ = pixels_from_cam(
+                    field.cameras.cam_from_grid[0, v].apply(xyz[p : p + 1]), field.cameras.image_from_cam[0, v]
+                )
+                share = float((depth_m / RANGE_M[0]).log()) / far * BINS
+                place = [min(max(share, 0.5), BINS - 0.5), float(uv[0, 1]) / height * 8, float(uv[0, 0]) / width * 16]
+                found.append(torch.from_numpy(trilinear(volume[v], place)))
+        seen_by.append(len(found))
+        expected = torch.stack(found).mean(0) if found else torch.zeros(4)
+        torch.testing.assert_close(sampled[p], expected.float(), atol=1e-5, rtol=1e-5)
+    assert {0, 1, 2} <= set(seen_by)  # the rig shows every case
+
+
+def trilinear(volume: np.ndarray, place: list[float]) -> np.ndarray:
+    """Depth by hand between two bilinear reads; centres at 0.5."""
+    depth = place[0] - 0.5
+    near = min(int(depth), volume.shape[1] - 2)
+    share = depth - near
+    at = np.array(place[1:])
+    return (1 - share) * linear(volume[:, near], at) + share * linear(volume[:, near + 1], at)
+
+
+def test_views_that_do_not_see_a_point_have_no_say_in_its_profile() -> None:
+    field, xyz, zeros = frustum_field(), points(200), torch.zeros(200, dtype=torch.int64)
+    _, seen = depth_m_in_view(field, 1, xyz)
+    loud = field.profiles.clone()
+    loud[:, 1] += 100.0
+    changed = replace(field, profiles=loud).sample(xyz, zeros) != field.sample(xyz, zeros)
+    assert torch.equal(changed.any(1), seen)
+    above = torch.tensor([[0.5, 0.1, 1e4], [0.5, 0.1, -1e7]])
+    assert not field.sample(above, zeros[:2]).any()
+
+
+def test_order_of_cameras_changes_no_profile() -> None:
+    field, xyz, order = frustum_field(), points(80), [2, 0, 1]
+    turned = replace(field, profiles=field.profiles[:, order], cameras=take(field.cameras, views=order))
+    batch = torch.arange(80) % BATCH
+    torch.testing.assert_close(field.sample(xyz, batch), turned.sample(xyz, batch))
+
+
+def test_frustum_field_with_two_samples_equals_each_alone() -> None:
+    field, xyz, zeros = frustum_field(), points(40), torch.zeros(40, dtype=torch.int64)
+    alone = replace(field, profiles=field.profiles[1:], cameras=take(field.cameras, slice(1, 2)))
+    torch.testing.assert_close(field.sample(xyz, zeros + 1), alone.sample(xyz, zeros))
+
+
+def test_frustum_field_without_cameras_is_zero() -> None:
+    field = frustum_field(views=0)
+    assert field.channels == 4
+    assert not field.sample(points(9), torch.zeros(9, dtype=torch.int64)).any()
+    assert field.dense().shape == (2, 4, X, Y, Z)
+
+
+def test_profiles_are_learned_only_at_the_depth_that_is_asked() -> None:
+    field = frustum_field(1)
+    profiles = field.profiles.clone().requires_grad_()
+    xyz = points(300)
+    depth_m, seen = depth_m_in_view(field, 0, xyz)
+    near = xyz[seen & (depth_m < 1.2)][:1]
+    replace(field, profiles=profiles).sample(near, torch.zeros(1, dtype=torch.int64)).sum().backward()
+    assert profiles.grad is not None
+    touched = profiles.grad[0, 0].unflatten(0, (BINS, 4)).flatten(1).any(1)
+    assert touched.tolist()[2:] == [False] * (BINS - 2)
+
+
+def test_sightings_keep_the_pairs_of_a_point_together() -> None:
+    cameras, xyz = ring(BATCH), points(60)
+    batch = torch.arange(60) % BATCH
+    seen = Sightings.of(cameras, xyz, batch)
+    assert bool((seen.point.diff() >= 0).all())
+    assert torch.equal(seen.count, torch.bincount(seen.point, minlength=60))
+    assert torch.equal(seen.view // 3, batch[seen.point])
+    assert bool((seen.depth_m > 0).all())
+    assert bool(((seen.uv > 0) & (seen.uv < 1)).all())
+    torch.testing.assert_close(torch.zeros(60).index_add(0, seen.point, seen.share), (seen.count > 0).float())
+
+
 def test_coordinates_are_normalised_and_clamped() -> None:
     corner = torch.tensor([GRID.lower_m, (99.0, 99.0, 99.0)])
     sampled = coordinate_field().sample(corner, torch.zeros(2, dtype=torch.int64))
@@ -185,9 +307,7 @@ def test_coordinates_are_normalised_and_clamped() -> None:
 
 
 def test_planes_of_the_wrong_size_are_refused() -> None:
-    with pytest.raises(
-        ShapeError, match=r"plane yz of a field must have the grid's size \(8, 4\); got \(8, 5\)"
-    ):
+    with pytest.raises(ShapeError, match=r"plane yz of a field must have the grid's size \(8, 4\); got \(8, 5\)"):
         TriplaneField(GRID, rand(1, 2, X, Y), rand(1, 2, Y, 5), rand(1, 2, X, 5))
     with pytest.raises(ShapeError, match="volume of a field"):
         DenseField(GRID, rand(1, 2, Z, Y, X))

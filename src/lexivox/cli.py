@@ -118,7 +118,7 @@ def _config(recipe: str, overrides: Sequence[str]) -> ExperimentConfig:
     return with_overrides(config, overrides)
 
 
-def _experiment(arguments: argparse.Namespace):  # noqa: ANN202
+def _experiment(arguments: argparse.Namespace):
     from lexivox.experiment import Experiment
 
     config = _config(arguments.recipe, arguments.set)

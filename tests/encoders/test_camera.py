@@ -10,22 +10,35 @@ from lexivox.encoders.camera import CameraEncoder
 from lexivox.encoders.image import ImageEncoder
 from lexivox.encoders.triplane import TriplaneEncoder
 from lexivox.errors import ConfigError
-from lexivox.fields import PixelField, TriplaneField
+from lexivox.fields import FrustumField, PixelField, TriplaneField
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.heads.pointwise import PointwiseHead
 from tests.rig import GRID, batch_of, points, ring, take
 
-SWITCHES = [(True, True, 1), (True, False, None), (False, True, None), (False, True, 0)]
+SWITCHES = [
+    (True, True, 1, 0),
+    (True, False, None, 0),
+    (False, True, None, 0),
+    (False, True, 0, 0),
+    (False, False, None, 4),
+    (True, True, 1, 4),
+]
+"""Triplane, pixel-aligned, frequencies, depth bins."""
 
 
 def encoder(
-    triplane: bool = True, pixel_aligned: bool = True, num_frequencies: int | None = 1
+    triplane: bool = True, pixel_aligned: bool = True, num_frequencies: int | None = 1, depth_bins: int = 0
 ) -> CameraEncoder:
     torch.manual_seed(0)
     planes = TriplaneEncoder(GRID, channels=16, num_heads=2, anchors=(2, 3, 3)) if triplane else None
     image = ImageEncoder(16, widths=(8, 16, 24), num_levels=2 if triplane else 1)
     return CameraEncoder(
-        GRID, image=image, triplane=planes, pixel_aligned=pixel_aligned, num_frequencies=num_frequencies
+        GRID,
+        image=image,
+        triplane=planes,
+        pixel_aligned=pixel_aligned,
+        depth_bins=depth_bins,
+        num_frequencies=num_frequencies,
     )
 
 
@@ -43,6 +56,7 @@ def test_channels_are_known_beforehand(switches) -> None:
 def test_a_single_part_is_not_wrapped() -> None:
     assert isinstance(encoder(True, False, None)(batch_of(ring())), TriplaneField)
     assert isinstance(encoder(False, True, None)(batch_of(ring())), PixelField)
+    assert isinstance(encoder(False, False, None, 4)(batch_of(ring())), FrustumField)
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
@@ -52,13 +66,12 @@ def test_batch_of_two_equals_two_of_one(switches) -> None:
     together = made(batch_of(cameras))
     for b in range(2):
         alone = made(batch_of(take(cameras, slice(b, b + 1))))
-        torch.testing.assert_close(
-            together.sample(xyz, zeros + b), alone.sample(xyz, zeros), atol=1e-4, rtol=1e-4
-        )
+        torch.testing.assert_close(together.sample(xyz, zeros + b), alone.sample(xyz, zeros), atol=1e-4, rtol=1e-4)
 
 
-def test_order_of_cameras_changes_nothing() -> None:
-    made, cameras, xyz = encoder(), ring(1), points(40)
+@pytest.mark.parametrize("switches", [SWITCHES[0], SWITCHES[-1]])
+def test_order_of_cameras_changes_nothing(switches) -> None:
+    made, cameras, xyz = encoder(*switches), ring(1), points(40)
     zeros = torch.zeros(40, dtype=torch.int64)
     turned = made(batch_of(take(cameras, views=[1, 2, 0]))).sample(xyz, zeros)
     torch.testing.assert_close(turned, made(batch_of(cameras)).sample(xyz, zeros), atol=1e-4, rtol=1e-4)
@@ -102,5 +115,5 @@ def test_planes_of_another_box_are_refused() -> None:
 
 
 def test_nothing_switched_on_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must have triplane or pixel_aligned features; got neither"):
+    with pytest.raises(ConfigError, match="must have triplane, pixel_aligned or depth features; got none"):
         encoder(False, False)

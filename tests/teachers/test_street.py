@@ -8,10 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lexivox.encoders.image import ImageEncoder
 from lexivox.errors import WeightsError
 from lexivox.teachers import street
 from lexivox.teachers.base import ImageTeacher, check_same_space
-from lexivox.teachers.street import StreetNet, StreetTeacher, resize_to_height, street_teacher
+from lexivox.teachers.street import (
+    StreetBackbone,
+    StreetNet,
+    StreetTeacher,
+    resize_to_height,
+    street_backbone,
+    street_teacher,
+)
 from lexivox.teachers.text import TableTextEncoder
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -62,9 +70,7 @@ def test_embedded_teacher_is_small_and_describes_itself(teacher) -> None:
 
 
 def test_features_are_the_mixed_text_vectors(teacher) -> None:
-    images = torch.randint(
-        0, 256, (2, 3, 160, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randint(0, 256, (2, 3, 160, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     probs, features = teacher.probs(images), teacher.features(images)
     assert features.shape == (2, 384, 40, 24)
     assert not features.requires_grad
@@ -147,3 +153,59 @@ def test_table_of_the_shipped_text_matrix_answers_without_a_text_model(teacher) 
     table = TableTextEncoder(teacher.concepts, teacher.text_matrix, teacher.space)
     check_same_space(teacher, table)
     assert table.encode(["tree"]).shape == (1, 384)
+
+
+# ------------------------------------------------------------------------------- as the start of a student
+
+
+@pytest.fixture
+def backbone() -> StreetBackbone:
+    return street_backbone()
+
+
+def norms(backbone: StreetBackbone) -> list[torch.nn.BatchNorm2d]:
+    return [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_backbone_gives_the_teachers_levels_and_no_classes(backbone, teacher) -> None:
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        levels = backbone.eval()(images)
+        expected = teacher.network.levels(images)
+    assert [tuple(level.shape) for level in levels] == [
+        (2, channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(backbone.channels, (4, 8, 16), strict=True)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(levels, expected, strict=True))
+    assert not [name for name, _ in backbone.named_parameters() if "classifier" in name]
+
+
+def test_backbone_norms_stay_frozen_while_its_weights_learn(backbone) -> None:
+    torch.nn.Sequential(backbone).train()
+    assert backbone.training
+    assert norms(backbone)
+    assert not any(norm.training for norm in norms(backbone))
+    before = [norm.running_mean.clone() for norm in norms(backbone)]
+    backbone(torch.rand(2, 3, 32, 32) * 255)[0].square().sum().backward()
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms(backbone), before, strict=True))
+    assert all(value.requires_grad for value in backbone.parameters())
+    dead = [name for name, value in backbone.named_parameters() if value.grad is None]
+    assert dead == []
+    assert not any(module.training for module in backbone.eval().modules())
+
+
+def test_a_backbone_is_a_copy_of_its_own(backbone, teacher) -> None:
+    fingerprint = teacher.fingerprint
+    with torch.no_grad():
+        for value in backbone.parameters():
+            value.zero_()
+    assert street_teacher().fingerprint == fingerprint
+    assert all(not value.requires_grad for value in teacher.network.parameters())
+    assert any(bool(value.any()) for value in street_backbone().parameters())
+
+
+def test_backbone_fits_the_image_encoder(backbone) -> None:
+    encoder = ImageEncoder(8, backbone=backbone, num_levels=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    images = torch.zeros(1, 2, 3, 32, 64, dtype=torch.uint8)
+    assert [tuple(level.shape[-2:]) for level in encoder(images)] == [(8, 16), (4, 8)]
+    assert not any(norm.training for norm in norms(encoder.train().backbone))

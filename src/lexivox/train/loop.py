@@ -124,7 +124,7 @@ class Trainer:
         total = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(total)):
             raise DataError(
-                f"the loss must be finite; got {float(total)} at step {self.step} on {batch.tokens[0]}. "
+                f"the loss must be finite; got {float(total.detach())} at step {self.step} on {batch.tokens[0]}. "
                 "Lower train.lr or check the sample with 'lexivox doctor'."
             )
         self.optimizer.zero_grad(set_to_none=True)
