@@ -190,12 +190,12 @@ def test_image_features_are_learned_only_where_points_look() -> None:
     assert float(features.grad.sum()) == pytest.approx(4.0)
 
 
-def depth_m_in_view(field: FrustumField, view: int, xyz: Tensor) -> tuple[Tensor, Tensor]:
+def depth_m_in_view(field: FrustumField, view: int, xyz: Tensor, border_px: float = 0.0) -> tuple[Tensor, Tensor]:
     """Depth of points in a view of the first sample, and True where the view sees them."""
     xyz_cam = field.cameras.cam_from_grid[0, view].apply(xyz)
     uv, depth_m = pixels_from_cam(xyz_cam, field.cameras.image_from_cam[0, view])
     height, width = IMAGE_HW
-    inside = ((uv > 0) & (uv < torch.tensor([width, height]))).all(1)
+    inside = ((uv > border_px) & (uv < torch.tensor([width, height]) - border_px)).all(1)
     return depth_m.float(), inside & (depth_m > 0)
 
 
@@ -205,11 +205,13 @@ def test_a_profile_ramp_gives_the_logarithmic_depth() -> None:
     field = FrustumField(GRID, ramp, take(ring(1), views=[1]), bins, RANGE_M)
     xyz, zeros = points(400), torch.zeros(400, dtype=torch.int64)
     depth_m, seen = depth_m_in_view(field, 0, xyz)
+    _, inner = depth_m_in_view(field, 0, xyz, border_px=2.0)  # beyond the outermost centres of cells maps fade
     # Bin d has its middle at near * (far / near) ** ((d + 0.5) / bins); the first and last are held beyond it.
     place = bins * (depth_m / near).log() / math.log(far / near) - 0.5
     expected = torch.where(seen, place.clamp(0, bins - 1), 0.0)
     assert 20 < int(seen.sum()) < 380
-    torch.testing.assert_close(field.sample(xyz, zeros)[:, 0], expected, atol=1e-4, rtol=1e-4)
+    sampled = field.sample(xyz, zeros)[:, 0]
+    torch.testing.assert_close(sampled[inner | ~seen], expected[inner | ~seen], atol=1e-4, rtol=1e-4)
 
 
 def test_frustum_field_equals_a_loop_over_views() -> None:
