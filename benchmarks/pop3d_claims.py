@@ -63,7 +63,7 @@ def seeded(config: ExperimentConfig, seed: int) -> ExperimentConfig:
     return config.changed(train=config.train.model_copy(update={"seed": seed}))
 
 
-def run(config: ExperimentConfig, out: Path, on_progress) -> dict[str, dict[str, float]]:  # noqa: ANN001
+def run(config: ExperimentConfig, out: Path, on_progress) -> dict[str, dict[str, float]]:
     """Headline scores of one training, from the run folder when it is already there."""
     folder = out / f"{config.name}_seed{config.train.seed}"
     if not (folder / SCORES_FILE).exists():

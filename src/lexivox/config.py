@@ -128,13 +128,24 @@ class ImageConfig(Config):
     def build(self) -> ImageEncoder:
         from lexivox.encoders.image import ImageEncoder
 
-        known = {"num_levels": self.num_levels, "bfloat16": self.bfloat16}
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
 
-            raw = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # the street network standardises itself
-            return ImageEncoder(self.channels, backbone=street_backbone(), **known, **raw)
-        return ImageEncoder(self.channels, widths=self.widths, blocks=self.blocks, **known)
+            return ImageEncoder(
+                self.channels,
+                num_levels=self.num_levels,
+                bfloat16=self.bfloat16,
+                backbone=street_backbone(),
+                mean=(0.0, 0.0, 0.0),  # the street network standardises by itself
+                std=(1.0, 1.0, 1.0),
+            )
+        return ImageEncoder(
+            self.channels,
+            num_levels=self.num_levels,
+            bfloat16=self.bfloat16,
+            widths=self.widths,
+            blocks=self.blocks,
+        )
 
 
 class TriplaneConfig(Config):

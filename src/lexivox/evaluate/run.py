@@ -190,7 +190,8 @@ class MethodScore:
             self._retrieve(answer.point_feature, fine)
 
     def _retrieve(self, feature: Float[Tensor, "P D"], fine: Int64[Tensor, "P"]) -> None:
-        assert self.queries is not None and self.vectors is not None
+        assert self.queries is not None
+        assert self.vectors is not None
         scores = F.normalize(feature.float(), dim=-1) @ self.vectors.T
         for number, query in enumerate(self.queries.relevant):
             relevant = self.queries.mask(query, fine)

@@ -69,7 +69,8 @@ class LabelledSemantics:
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         voxels, points = batch.targets.semantic, batch.targets.semantic_points
-        assert voxels is not None and points is not None, "prepare() fills them"
+        assert voxels is not None, "prepare() fills it"
+        assert points is not None, "prepare() fills it"
         voxel_logit = scene.read("semantic", voxels.xyz, voxels.batch).float()
         point_logit = scene.read("semantic", points.xyz, points.batch).float()
         voxel_ce, voxel_lovasz = class_terms(voxel_logit, voxels.label, 1.0)

@@ -59,7 +59,7 @@ class StreetTeacher:
     def dim(self) -> int:
         return int(self.text_matrix.shape[1])
 
-    @cached_property
+    @property
     def space(self) -> str:
         return centered_space(self.description["base_space"], self.center)
 

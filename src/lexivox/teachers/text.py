@@ -135,7 +135,7 @@ class CenteredTextEncoder:
         center: (D,), usually the mean vector of the teacher's class names.
     """
 
-    def __init__(self, base: TextEncoder, center: Float[Tensor, D]) -> None:
+    def __init__(self, base: TextEncoder, center: Float[Tensor, "D"]) -> None:
         self.base, self.center = base, center.float()
 
     @property
@@ -160,7 +160,7 @@ def clip_space(folder: Path, dim: int) -> str:
     return f"clip-{dim}@{fingerprint(folder)}"
 
 
-def centered_space(space: str, center: Float[Tensor, D]) -> str:
+def centered_space(space: str, center: Float[Tensor, "D"]) -> str:
     """Name of a space after subtracting ``center``; stable under rounding to half precision."""
     digest = hashlib.sha256(center.detach().cpu().half().numpy().tobytes()).hexdigest()[:8]
     return f"{space}-centered@{digest}"

@@ -116,7 +116,7 @@ def query_scores(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Floa
     return F.normalize(features, dim=-1) @ _embeddings(vocabulary, features).T
 
 
-def best_query(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Int64[Tensor, P]:
+def best_query(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Int64[Tensor, "P"]:
     """Class of the single best query, no pooling over the queries of a class (spec pop3d 5.6).
 
     Raises:
@@ -126,7 +126,7 @@ def best_query(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Int64[
     return class_of_query[query_scores(vocabulary, features).argmax(dim=-1)]
 
 
-def mean_embedding(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Int64[Tensor, P]:
+def mean_embedding(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> Int64[Tensor, "P"]:
     """Class whose queries' mean direction is nearest: one vector per class, however many phrasings.
 
     Raises:
