@@ -37,7 +37,7 @@ FineLabels = tuple[Sequence[str], Callable[[int, "Sample"], "Tensor"]]
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --------------------------------------------------------------------------------------------------- where
@@ -76,9 +76,7 @@ class NuscenesData(Config):
         split = self.train_split if part == "train" else self.val_split
         kind = "lidarseg" if labels else None
         truth = labels and self.synthetic and part == "val"
-        return open_dataset(
-            "nuscenes", self.root, split, version=self.version, labels=kind, voxel_labels=truth
-        )
+        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, voxel_labels=truth)
 
     def fine_labels(self, dataset: Any) -> FineLabels | None:
         """Names of the finest classes of points, and how to read them."""
@@ -168,7 +166,7 @@ class CameraEncoderConfig(Config):
     pixel_aligned: bool = True
     depth_bins: Annotated[int, Field(ge=0)] = 32
     depth_channels: PositiveInt = 8
-    num_frequencies: int | None = 4
+    num_frequencies: Annotated[int, Field(ge=0)] | None = 4
 
     def build(self, grid: VoxelGrid) -> CameraEncoder:
         from lexivox.encoders.camera import CameraEncoder
@@ -258,9 +256,7 @@ class ClipTeacherConfig(Config):
         return MaskClipTeacher(self.checkpoint), ClipTextEncoder(self.checkpoint)
 
 
-TeacherConfig = Annotated[
-    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig, Field(discriminator="kind")
-]
+TeacherConfig = Annotated[StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig, Field(discriminator="kind")]
 
 
 # --------------------------------------------------------------------------------------------- supervision
@@ -309,9 +305,7 @@ class SemanticConfig(Config):
         return LabelledSemantics(**self.model_dump(exclude={"kind"}))
 
 
-SupervisionConfig = Annotated[
-    LidarOccupancyConfig | LanguageConfig | SemanticConfig, Field(discriminator="kind")
-]
+SupervisionConfig = Annotated[LidarOccupancyConfig | LanguageConfig | SemanticConfig, Field(discriminator="kind")]
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -368,7 +362,7 @@ class ExperimentConfig(Config):
     encoder: CameraEncoderConfig
     heads: HeadsConfig = HeadsConfig()
     teacher: TeacherConfig
-    supervision: list[SupervisionConfig]
+    supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig
     vocabulary: dict[str, list[str]]
@@ -382,9 +376,7 @@ class ExperimentConfig(Config):
         return self.model_copy(update=parts)
 
 
-def build_model(
-    config: ExperimentConfig, language_channels: int, text_encoder: TextEncoder | None
-) -> OccupancyModel:
+def build_model(config: ExperimentConfig, language_channels: int, text_encoder: TextEncoder | None) -> OccupancyModel:
     """The network of an experiment, freshly initialised from ``train.seed``."""
     import torch
 
@@ -443,9 +435,9 @@ def validated(raw: dict[str, Any]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where, got = ".".join(str(part) for part in first["loc"]), repr(first.get("input"))
         raise ConfigError(
-            f"option '{where}' must be valid; got {first.get('input')!r}: {first['msg']}. "
+            f"option '{where}' must be valid; got {got if len(got) < 80 else f'{got[:76]} ...'}: {first['msg']}. "
             "Run 'lexivox show RECIPE' to see every option."
         ) from None
 
@@ -472,8 +464,10 @@ def with_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> Experi
 def _assign(raw: Any, keys: list[str], value: Any, path: str) -> None:
     *parents, last = keys
     for key in parents:
-        raw = raw[int(key)] if isinstance(raw, list) and key.isdigit() and int(key) < len(raw) else (
-            raw.get(key) if isinstance(raw, dict) else None
+        raw = (
+            raw[int(key)]
+            if isinstance(raw, list) and key.isdigit() and int(key) < len(raw)
+            else (raw.get(key) if isinstance(raw, dict) else None)
         )
     if isinstance(raw, list) and last.isdigit() and int(last) < len(raw):
         raw[int(last)] = value
