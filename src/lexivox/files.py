@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import BinaryIO
 from lexivox.errors import DataError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Let ``write`` fill a neighbour of ``path``, then rename it into place.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], what: str = "a file") -> Path:
+    """Let ``write`` fill a neighbour of ``path``, then rename it into place; ``what`` names it in the error.
 
     Raises:
         DataError: the folder cannot be written or the disk is full; what was at ``path`` is untouched.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -27,7 +28,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         os.replace(part, path)
     except OSError as error:
         raise DataError(
-            f"a file must be writable; got {error.strerror or error}. Free space or choose another folder: {path}."
+            f"{what} must be writable; got {error.strerror or error}. Free space or choose another folder: {path}."
         ) from None
     finally:
         with suppress(OSError):  # where nothing could be written there is nothing to clean up

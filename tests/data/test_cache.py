@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from pathlib import Path
+import os
 
 import pytest
 import torch
@@ -94,13 +94,11 @@ def test_damaged_entries_are_reported_and_made_again(tmp_path, caplog, damage) -
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch) -> None:
-    def half_write(self: Path, content: bytes) -> int:
-        with self.open("wb") as stream:
-            stream.write(content[:10])
+    def no_space(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cache = FeatureCache(tmp_path)
-    monkeypatch.setattr(Path, "write_bytes", half_write)
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(DataError, match="got No space left on device"):
         cache.put(KEY, some_arrays())
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lexivox.errors import DataError
+from lexivox.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class FeatureCache:
         """
         stored = {name: _storable(name, value) for name, value in arrays.items()}
         content = save(stored, metadata={_CHECKSUM: _checksum(stored)})
-        _write_whole(self.path(key), content)
+        write_atomically(self.path(key), lambda file: file.write(content), "feature cache")
 
     def get_or_make(self, key: Key, make: Callable[[], Arrays]) -> Arrays:
         """The entry, computed and written when it is not there; always as read back, so runs repeat exactly.
@@ -121,9 +120,7 @@ class FeatureCache:
             self.put(key, make())
             found = self.get(key)
         if found is None:
-            raise DataError(
-                f"feature cache must keep what was written; got a damaged file. Check: {self.folder}"
-            )
+            raise DataError(f"feature cache must keep what was written; got a damaged file. Check: {self.folder}")
         return found
 
     def fill(
@@ -163,26 +160,9 @@ def _storable(name: str, value: Tensor) -> Tensor:
         return value
     half = value.to(torch.float16)
     if not bool(half.isfinite().all()):
-        raise DataError(
-            f"features to cache must be finite and within +-65504; got others in '{name}'. Scale them."
-        )
+        raise DataError(f"features to cache must be finite and within +-65504; got others in '{name}'. Scale them.")
     return half
 
 
 def _checksum(arrays: Arrays) -> str:
     return content_key(*(part for name in sorted(arrays) for part in (name, arrays[name])))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.stem[:16]}-{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(
-            f"feature cache must be writable with {len(content)} bytes free; got {error.strerror}. "
-            f"Free space or choose another folder: {path.parent.parent}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)  # already renamed when all went well; also on Ctrl-C

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lexivox.errors import DataError
+from lexivox.files import write_atomically
 from lexivox.view.pack import pack_report
 from lexivox.view.scene import RunReport
 
@@ -23,14 +23,8 @@ def write_report(report: RunReport, path: Path | str) -> Path:
     Raises:
         DataError: the file cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report_html(report), encoding="utf-8")
-    except OSError as error:
-        rule = f"report must be writable; got {error.strerror}"
-        raise DataError(f"{rule}. Choose another place: {path}") from error
-    return path
+    text = report_html(report).encode()
+    return write_atomically(Path(path), lambda file: file.write(text), "report")
 
 
 def report_html(report: RunReport) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from lexivox.errors import DataError
+from lexivox.files import write_atomically
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.view.colors import BACKGROUND, CAR, MUTED, PLAIN, Theme, heat_ramp, quantize
 from lexivox.view.hits import centers
@@ -92,13 +92,8 @@ def save_png(image: UInt8[np.ndarray, "H W 3"], path: Path | str) -> Path:
     """
     from PIL import Image
 
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, "PNG")  # optimising takes 3 times as long for 2 %
-    except OSError as error:
-        raise DataError(f"picture must be writable; got {error}. Choose another place: {path}") from error
-    return path
+    # Optimising takes 3 times as long for 2 %.
+    return write_atomically(Path(path), lambda file: Image.fromarray(image).save(file, "PNG"), "picture")
 
 
 def layer_colors(layer: Layer | None, count: int, theme: Theme) -> UInt8[np.ndarray, "N 3"]:
@@ -153,9 +148,7 @@ def _paint_voxels(
     paint(image, uv.reshape(-1, 4, 2), lit)
 
 
-def _openness(
-    occupied: Bool[np.ndarray, "X Y Z"], front: Int[np.ndarray, "F 3"], axis: int
-) -> Float[np.ndarray, "F"]:
+def _openness(occupied: Bool[np.ndarray, "X Y Z"], front: Int[np.ndarray, "F 3"], axis: int) -> Float[np.ndarray, "F"]:
     """1 for a face in the open, less where voxels stand around the cell in front of it."""
     around = [a for a in range(3) if a != axis]
     closed = np.zeros(len(front))

@@ -15,7 +15,6 @@ keyframe whose marker ``extras/<version>/done/<sample token>`` stands is not mad
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from lexivox.data.synthetic.drive import Pictures, Sweep, SyntheticDrive
 from lexivox.data.synthetic.nuscenes_tables import build_tables, lidarseg_path, panoptic_path, sensor_path
 from lexivox.data.synthetic.sensors import CAMERA_NAMES
 from lexivox.errors import ConfigError
+from lexivox.files import write_atomically
 from lexivox.geometry.grid import VoxelGrid
 
 JPEG_QUALITY = 92
@@ -80,9 +80,7 @@ def write_nuscenes(
     seeds = [spec.seed for spec in drives]
     if not drives or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds of the drives to write must be given and differ; got {seeds}.")
-    options = _Options(
-        version, grid, with_pixel_labels, repr((image_hw, num_azimuths, grid, with_pixel_labels))
-    )
+    options = _Options(version, grid, with_pixel_labels, repr((image_hw, num_azimuths, grid, with_pixel_labels)))
     total, done = sum(spec.num_keyframes for spec in drives), 0
     made = [SyntheticDrive(spec.seed, spec.num_keyframes, image_hw, num_azimuths) for spec in drives]
     for drive in made:
@@ -138,9 +136,7 @@ def _write_images(
             Image.fromarray(concept).save(_folder_of(extras / "fine" / f"{drive.token(channel, index)}.png"))
 
 
-def _write_sweep(
-    root: Path, extras: Path, drive: SyntheticDrive, index: int, sweep: Sweep, options: _Options
-) -> None:
+def _write_sweep(root: Path, extras: Path, drive: SyntheticDrive, index: int, sweep: Sweep, options: _Options) -> None:
     records = np.column_stack([sweep.xyz, sweep.intensity, sweep.ring]).astype("<f4")
     records.tofile(_folder_of(root / sensor_path(drive, index, "LIDAR_TOP")))
     sweep.raw.astype(np.uint8).tofile(_folder_of(root / lidarseg_path(drive, index, options.version)))
@@ -153,14 +149,10 @@ def _write_sweep(
 # ---------------------------------------------------------------------- all tables
 
 
-def _write_tables(
-    root: Path, version: str, drives: Sequence[SyntheticDrive], specs: Sequence[DriveSpec]
-) -> None:
+def _write_tables(root: Path, version: str, drives: Sequence[SyntheticDrive], specs: Sequence[DriveSpec]) -> None:
     from PIL import Image
 
-    tables = build_tables(
-        drives, version, lambda drive, index: _points_per_track(root, drive, index, version)
-    )
+    tables = build_tables(drives, version, lambda drive, index: _points_per_track(root, drive, index, version))
     for record in tables["map"]:
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(_folder_of(root / record["filename"]))
     splits: dict[str, list[str]] = {"train": [], "val": []}
@@ -181,7 +173,5 @@ def _points_per_track(root: Path, drive: SyntheticDrive, index: int, version: st
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Atomic: a reader sees the old file or the new one, never half of it."""
-    temporary = _folder_of(path).with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=0))
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=0).encode()
+    write_atomically(path, lambda file: file.write(text))
