@@ -1,0 +1,162 @@
+"""The house rules that a machine can check: light imports, short files, no prints, everything packed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import lexivox
+
+ROOT = Path(lexivox.__file__).parent
+SOURCES = sorted(ROOT.rglob("*.py"))
+MAX_LINES = 350
+LONGER = {"config.py": 480, "cli.py": 400}
+"""The vocabulary of the library on one page, and all verbs on another."""
+
+FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pickle5", "dill", "cloudpickle"}
+LEAF_ONLY = {"transformers", "numba", "PIL", "huggingface_hub"}
+"""Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
+
+LEAVES = {"ops/kernels/traversal_numba.py"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(nodes: list[ast.stmt]) -> set[str]:
+    """Names of the packages that statements import; not those only for type checkers."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Try):
+            found |= imported([*node.body, *node.orelse])
+    return found
+
+
+def in_a_new_python(code: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import lexivox, sys, json; dir(lexivox); print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(in_a_new_python(code)))
+    assert not loaded & {"torch", "numpy", "transformers", "torchvision", "pydantic", "numba", "PIL", "rich"}
+
+
+def test_public_names_are_what_is_promised():
+    promised = ["Prediction", "VoxelGrid", "__version__", "load", "open_dataset", "recipes", "vocabulary"]
+    assert sorted(lexivox.__all__) == promised == dir(lexivox)
+    assert all(getattr(lexivox, name) is not None for name in promised)
+    with pytest.raises(AttributeError, match="module 'lexivox' has no attribute 'predict'"):
+        lexivox.predict  # noqa: B018
+
+
+def test_the_version_is_stated_once():
+    from importlib.metadata import version
+
+    assert lexivox.__version__ == version("lexivox")
+
+
+def test_recipes_name_what_they_offer():
+    recipes = importlib.import_module("lexivox.recipes")
+    assert all(callable(recipe) for recipe in recipes.RECIPES.values())
+    assert {recipe.__name__ for recipe in recipes.RECIPES.values()} <= set(recipes.__all__)
+
+
+def test_every_module_imports_and_says_what_it_is():
+    names = [module.name for module in pkgutil.walk_packages(lexivox.__path__, "lexivox.")]
+    assert len(names) > 80
+    for name in names:
+        module = importlib.import_module(name)
+        assert hasattr(module, "__path__") or module.__doc__, f"{name} has no docstring"
+
+
+def test_every_folder_with_code_is_a_package():
+    assert [relative(path.parent) for path in SOURCES if not (path.parent / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_a_file_is_short_and_imports_what_it_may(path):
+    source = path.read_text(encoding="utf-8")
+    assert source.count("\n") <= LONGER.get(relative(path), MAX_LINES)
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.stmt)]
+    assert not imported(nodes) & FORBIDDEN
+    if relative(path) not in LEAVES:
+        assert not imported(tree(path).body) & LEAF_ONLY
+
+
+def test_only_the_command_line_prints():
+    for path in SOURCES:
+        calls = [
+            node.lineno
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        ]
+        assert relative(path) == "cli.py" or not calls, f"{relative(path)} prints in lines {calls}"
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    return next((k.value.value for k in call.keywords if k.arg == name and isinstance(k.value, ast.Constant)), None)
+
+
+def test_reading_runs_no_code():
+    """torch.load says weights_only, np.load forbids pickles, yaml is safe; nothing is evaluated."""
+    for path in SOURCES:
+        for call in (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)):
+            called, where = ast.unparse(call.func), f"{relative(path)}:{call.lineno}"
+            if called == "torch.load":
+                assert keyword(call, "weights_only") is True, where
+            if called in ("np.load", "numpy.load"):
+                assert keyword(call, "allow_pickle") is False, where
+            assert called not in ("eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "os.system"), where
+
+
+def test_no_trace_of_the_workplace():
+    for path in [*SOURCES, *(p for p in ROOT.rglob("*") if p.suffix in (".js", ".css", ".html", ".json"))]:
+        text = path.read_text(encoding="utf-8")
+        assert "/work/" not in text, relative(path)
+        assert ".library" not in text, relative(path)
+        assert "../shared" not in text, relative(path)
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["teachers/weights/street.json", "teachers/weights/street.safetensors"]
+    + [relative(path) for path in sorted(ROOT.rglob("*")) if path.suffix in (".js", ".css", ".html")],
+)
+def test_data_files_are_found_through_the_package(resource):
+    found = files("lexivox").joinpath(*resource.split("/"))
+    assert found.is_file()
+    assert len(found.read_bytes()) > 100
+
+
+def test_the_viewer_has_its_assets():
+    from lexivox.view.html import page
+
+    assert len(page("title", {"live": True})) > 10_000
+
+
+def test_no_option_is_read_from_the_network():
+    """Pages are whole: nothing is fetched from elsewhere when one is opened."""
+    for path in ROOT.rglob("*"):
+        if path.suffix in (".js", ".css", ".html"):
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
+            assert "http://" not in text, relative(path)
+            assert "https://" not in text, relative(path)
