@@ -83,6 +83,14 @@ def test_evaluate(run_copy, capsys):
     assert json.loads((run_copy / "scores.json").read_text())["rows"]
 
 
+def test_train_with_a_report(run_copy, monkeypatch, capsys):
+    monkeypatch.setattr("lexivox.report.Reporter.write", lambda self: [self.experiment.run_dir / "report.html"])
+    out = done(capsys, "train", run_copy / "config.yaml", "--out", run_copy, "--report")
+    assert f"trained: {run_copy}" in out
+    assert "training average" in out
+    assert "report.html" in out
+
+
 def test_predict_writes_maps_that_can_be_asked(tiny_run, tmp_path, capsys):
     out = done(capsys, "predict", tiny_run, "--out", tmp_path, "--refine", "2")
     assert f"2 maps lie in {tmp_path}" in out
@@ -293,6 +301,34 @@ def test_a_folder_of_another_config(run_copy, capsys):
     assert "a run folder must keep one config" in refused(capsys, *argv)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.train_split=[]", "split must name scenes"),
+        ("data.train_split=dusk", "dusk"),
+        ("data.train_split=[scene-9999]", "scene-9999"),
+        ("data.version=v1.0-none", "v1.0-none"),
+        ("teacher={kind: espnet, weights: nowhere.npz}", "nowhere.npz"),
+        ("grid.voxel_size_m=[0, 1, 1]", "voxel_size_m"),
+        ("encoder.triplane.coarsen=5", "coarsen"),
+        ("heads.language=null", "head must be one of"),
+        ("heads.semantic={hidden: 8}", "a semantic head must have semantic supervision"),
+    ],
+)
+def test_options_that_cannot_work(override, message, tiny_run, tmp_path, capsys):
+    argv = ("train", tiny_run / "config.yaml", "--out", tmp_path / "out", "--set", override)
+    assert message in refused(capsys, *argv)
+
+
+def test_a_run_without_anything_held_out(run_copy, capsys):
+    config = run_copy / "config.yaml"
+    config.write_text(config.read_text().replace("val_split: val", "val_split: []"))
+    assert "split must name scenes" in refused(capsys, "evaluate", run_copy)
+    assert "split must name scenes" in refused(capsys, "query", run_copy, "car")
+    assert "split must name scenes" in refused(capsys, "predict", run_copy)
+    assert "split must name scenes" in refused(capsys, "view", run_copy)
+
+
 # ---------------------------------------------------------------------------------------------- damaged recordings
 
 
@@ -309,6 +345,12 @@ def doctor(city: Path, out: Path) -> list[str]:
 def test_doctor_with_wrong_options(tiny_run, tmp_path, capsys):
     assert "--samples must be at least 1" in refused(capsys, *doctor(tiny_run / "city", tmp_path), "--samples", "0")
     assert "nights" in refused(capsys, *doctor(tiny_run / "city", tmp_path), "--split", "nights")
+
+
+def test_missing_labels(run_copy, capsys):
+    next((run_copy / "city").glob("v1.0-*/lidarseg.json")).unlink()
+    assert "lidarseg" in refused(capsys, "evaluate", run_copy)
+    done(capsys, "query", run_copy, "car")  # predicting needs none
 
 
 def test_missing_table(run_copy, tmp_path, capsys):

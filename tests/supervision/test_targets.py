@@ -61,3 +61,8 @@ def test_power_one_makes_groups_equal():
     road, person = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     (weight,) = balance_weights([torch.cat([road.repeat(80, 1), person.repeat(20, 1)])], 2, power=1.0)
     torch.testing.assert_close(weight[:80].sum(), weight[80:].sum())
+
+
+def test_nothing_seen_anywhere_has_no_weights():
+    assert balance_weights([]) == []
+    assert [len(weight) for weight in balance_weights([torch.zeros(0, 3), torch.zeros(0, 3)])] == [0, 0]

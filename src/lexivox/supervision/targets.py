@@ -64,9 +64,9 @@ def balance_weights(
     Features are grouped by spherical k-means; a point of a group holding the share s of all points weighs
     s^-power, mean 1 over all. No class is named: the teacher's own grouping serves.
     """
+    if not any(len(f) for f in features):
+        return [torch.ones(0) for _ in features]
     rows = torch.cat(list(features))
-    if len(rows) == 0:
-        return [torch.ones(len(f)) for f in features]
     assignment = _spherical_kmeans(rows, num_clusters, seed)
     share = torch.bincount(assignment, minlength=num_clusters).float() / len(rows)
     weight = share.clamp_min(1e-4) ** -power

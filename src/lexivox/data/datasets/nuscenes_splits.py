@@ -41,7 +41,7 @@ def scenes_of_split(split: str | Sequence[str] | None, folder: Path, scene_names
     chosen = np.array([name in wanted for name in scene_names], dtype=bool)
     if not chosen.any():
         raise DataError(
-            f"split must name scenes of {folder.name}; got {_short(split)}, which holds none of its "
+            f"split must name scenes of {folder.name}; got {_short(split) or 'an empty list'}, which holds none of its "
             f"{len(scene_names)} scenes ({_short(scene_names)}). Check split and version: {folder}"
         )
     return chosen
