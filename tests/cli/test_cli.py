@@ -48,6 +48,19 @@ def sets(*overrides: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------ verbs at work
 
 
+def test_demo_goes_on_and_names_its_files(run_copy, monkeypatch, capsys):
+    from lexivox.demo import CitySize
+
+    monkeypatch.setattr("lexivox.demo.CitySize", lambda: CitySize(1, 1, keyframes=2))
+    monkeypatch.setattr("lexivox.report.Reporter.write", lambda self: [self.experiment.run_dir / "report.html"])
+    (run_copy / "metrics.json").unlink()
+    out = done(capsys, "demo", "--out", run_copy, *sets(*TINY))
+    for word in ("iou_occupied", "student", "teacher", "blank images", "training average"):
+        assert word in out
+    assert out.index("made:") < out.index("report.html") < out.index("metrics.json")
+    assert (run_copy / "metrics.json").is_file()
+
+
 def test_doctor(tiny_run, tmp_path, capsys):
     out = done(capsys, "doctor", "nuscenes", tiny_run / "city", "--split", "val", "--out", tmp_path, "--samples", "1")
     assert "2 keyframes" in out
