@@ -269,6 +269,7 @@ class LidarOccupancyConfig(Config):
     lovasz: Weight = 1.0
     unobserved_weight: Weight = 0.1
     max_voxels: Annotated[int, Field(ge=0)] = 24_000
+    balance: Share = 0.0
 
     def build(self) -> Supervision:
         from lexivox.supervision.occupancy import LidarOccupancy

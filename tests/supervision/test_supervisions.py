@@ -143,3 +143,18 @@ def test_an_empty_cloud_gives_finite_terms():
     batch = supervision.prepare(batch, generator())
     terms = supervision(scene_of(lambda h, x: torch.zeros(len(x), 2)), batch)
     assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_balanced_voxels_weigh_as_the_teachers_points_inside():
+    sample = make_sample(num_points=60)
+    known = sample.point_features
+    heavy = torch.arange(1.0, len(known.index) + 1)
+    sample = replace(sample, point_features=replace(known, weight=heavy))
+    batch = LidarOccupancy(max_voxels=0, balance=1.0).prepare(collate([sample], GRID), generator())
+    target, language = batch.targets.occupancy, batch.targets.language
+    index = GRID.index_from_xyz(target.xyz)
+    for row in (target.label == OCCUPIED).nonzero()[:, 0].tolist():
+        inside = (GRID.index_from_xyz(language.xyz) == index[row]).all(dim=-1)
+        expected = float(language.weight[inside].mean()) if bool(inside.any()) else 1.0
+        assert float(target.weight[row]) == pytest.approx(expected)
+    assert (target.weight[target.label != OCCUPIED] == 1.0).all()

@@ -203,6 +203,7 @@ class LabelledPoints(Movable):
     xyz: Float[Tensor, "N 3"]
     batch: Int64[Tensor, "N"]
     label: Int64[Tensor, "N"]
+    weight: Float[Tensor, "N"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

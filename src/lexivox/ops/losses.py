@@ -25,12 +25,17 @@ def cross_entropy(
     label: Shaped[Tensor, "P"],
     *,
     class_weight: Float[Tensor, "K"] | None = None,
+    row_weight: Float[Tensor, "P"] | None = None,
     ignore: int = IGNORED_LABEL,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the rows that are not ignored, weighted by the class of each row if asked."""
+    """Mean cross-entropy over the rows that are not ignored, weighted by row or by class if asked, not by both."""
+    if row_weight is not None:
+        row_weight = row_weight[label != ignore]
     logit, label = _keep(_accurate(logit), label, ignore)
     if len(label) == 0:
         return _nothing(logit)
+    if row_weight is not None:
+        return _weighted_mean(F.cross_entropy(logit, label, reduction="none"), row_weight)
     weight = None if class_weight is None else class_weight.to(logit)
     return F.cross_entropy(logit, label, weight)
 

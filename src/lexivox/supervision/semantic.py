@@ -73,8 +73,8 @@ class LabelledSemantics:
         assert points is not None, "prepare() fills it"
         voxel_logit = scene.read("semantic", voxels.xyz, voxels.batch).float()
         point_logit = scene.read("semantic", points.xyz, points.batch).float()
-        voxel_ce, voxel_lovasz = class_terms(voxel_logit, voxels.label, 1.0)
-        point_ce, point_lovasz = class_terms(point_logit, points.label, 1.0)
+        voxel_ce, voxel_lovasz = class_terms(voxel_logit, voxels, 1.0)
+        point_ce, point_lovasz = class_terms(point_logit, points, 1.0)
         unobserved = unobserved_term(voxel_logit, voxels.label, self.free_label)
         return {
             "semantic/voxel_ce": self.weight * voxel_ce,

@@ -42,12 +42,13 @@ def _draw(rows: Int64[Tensor, "N"], count: int, generator: torch.Generator) -> I
 
 
 def class_terms(
-    logit: Float[Tensor, "N K"], label: Int64[Tensor, "N"], lovasz: float
+    logit: Float[Tensor, "N K"], target: LabelledPoints, lovasz: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Cross-entropy and weighted Lovász over the rows whose label is known (POP-3D eq. 4)."""
-    known = label != IGNORED
+    known = target.label != IGNORED
     prob = logit[known].softmax(dim=-1)
-    return cross_entropy(logit, label), lovasz * lovasz_softmax(prob, label[known])
+    ce = cross_entropy(logit, target.label, row_weight=target.weight)
+    return ce, lovasz * lovasz_softmax(prob, target.label[known])
 
 
 def unobserved_term(
