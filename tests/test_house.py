@@ -160,3 +160,9 @@ def test_no_option_is_read_from_the_network():
             text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
             assert "http://" not in text, relative(path)
             assert "https://" not in text, relative(path)
+
+
+def test_names_of_test_files_differ():
+    """Without packages pytest knows a test file by its name alone, and stops where two have the same."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
