@@ -281,6 +281,7 @@ class LanguageConfig(Config):
     kind: Literal["language"] = "language"
     loss: Literal["cosine", "mse"] = "cosine"
     weight: Weight = 1.0
+    voxel_weight: Weight = 0.0
 
     def build(self) -> Supervision:
         from lexivox.supervision.language import LanguageDistillation

@@ -158,3 +158,18 @@ def test_balanced_voxels_weigh_as_the_teachers_points_inside():
         expected = float(language.weight[inside].mean()) if bool(inside.any()) else 1.0
         assert float(target.weight[row]) == pytest.approx(expected)
     assert (target.weight[target.label != OCCUPIED] == 1.0).all()
+
+
+def test_language_at_voxels_is_the_mean_of_their_points():
+    supervision = LanguageDistillation(voxel_weight=1.0)
+    batch = prepared(supervision, count=2)
+    points, voxels = batch.targets.language, batch.targets.language_voxels
+    torch.testing.assert_close(voxels.xyz, GRID.xyz_from_index(GRID.index_from_xyz(voxels.xyz)))
+    own = GRID.index_from_xyz(points.xyz)
+    for row in range(0, len(voxels.xyz), 7):
+        here = (own == GRID.index_from_xyz(voxels.xyz[row])).all(dim=-1) & (points.batch == voxels.batch[row])
+        mean = torch.nn.functional.normalize(points.feature[here].mean(dim=0), dim=0)
+        torch.testing.assert_close(voxels.feature[row], mean, atol=1e-5, rtol=0)
+    inside = GRID.contains(points.xyz)
+    assert len(voxels.xyz) == len(torch.cat([own, points.batch[:, None]], dim=1)[inside].unique(dim=0))
+    assert set(supervision(scene_of(lambda h, x: torch.ones(len(x), 8)), batch)) == {"language", "language/voxels"}

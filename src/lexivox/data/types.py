@@ -213,6 +213,7 @@ class Targets(Movable):
     Attributes:
         occupancy: FREE, OCCUPIED or IGNORED at voxels, from LiDAR rays.
         language: teacher features at points.
+        language_voxels: their means at the centres of the voxels that hold them.
         semantic: class at voxels (the table's free class included), from labels.
         semantic_points: class at LiDAR points, from labels.
         point_label: class of every point of ``Batch.lidar`` (0 = ignore), from labels.
@@ -220,6 +221,7 @@ class Targets(Movable):
 
     occupancy: LabelledPoints | None = None
     language: LanguageTargets | None = None
+    language_voxels: LanguageTargets | None = None
     semantic: LabelledPoints | None = None
     semantic_points: LabelledPoints | None = None
     point_label: Int64[Tensor, "P"] | None = None
