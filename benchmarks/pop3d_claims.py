@@ -16,10 +16,11 @@ import statistics
 import time
 from pathlib import Path
 
-from lexivox.config import ExperimentConfig, with_overrides
+from lexivox.config import ExperimentConfig, load_config, with_overrides
 from lexivox.demo import CitySize, make_city
 from lexivox.evaluate.report import ScoreTable
-from lexivox.experiment import SCORES_FILE, Experiment
+from lexivox.errors import ConfigError
+from lexivox.experiment import CONFIG_FILE, SCORES_FILE, Experiment
 from lexivox.files import write_atomically
 from lexivox.progress import progress_bars
 from lexivox.recipes.pop3d import pop3d_tiny, supervised
@@ -66,6 +67,8 @@ def seeded(config: ExperimentConfig, seed: int) -> ExperimentConfig:
 def run(config: ExperimentConfig, out: Path, on_progress) -> dict[str, dict[str, float]]:
     """Headline scores of one training, from the run folder when it is already there."""
     folder = out / f"{config.name}_seed{config.train.seed}"
+    if (folder / CONFIG_FILE).exists() and load_config(folder / CONFIG_FILE) != config:
+        raise ConfigError(f"a folder of claims must keep one config; got another. Choose another --out: {folder}.")
     if not (folder / SCORES_FILE).exists():
         experiment = Experiment(config, folder, cache_dir=out / "cache")
         work = folder.name

@@ -17,6 +17,7 @@ from lexivox.config import (
     PandasetData,
     SemanticConfig,
     StreetTeacherConfig,
+    SupervisionConfig,
     TrainConfig,
     TriplaneConfig,
 )
@@ -74,7 +75,7 @@ def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
         encoder=_small_encoder((160, 288)),
         heads=_small_heads(),
         teacher=StreetTeacherConfig(),
-        supervision=[LidarOccupancyConfig(max_voxels=16_000), LanguageConfig()],
+        supervision=_small_supervision(),
         train=_small_training(steps=450),
         vocabulary=STREET_VOCABULARY,
         queries=STREET_QUERIES,
@@ -85,6 +86,11 @@ def _small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
     return CameraEncoderConfig(
         image=ImageConfig(image_hw=image_hw, backbone="street"), triplane=TriplaneConfig(coarsen=2)
     )
+
+
+def _small_supervision() -> list[SupervisionConfig]:
+    """Rays, and the teacher at LiDAR points and at the centres of their voxels, where the map is read."""
+    return [LidarOccupancyConfig(max_voxels=16_000), LanguageConfig(voxel_weight=1.0)]
 
 
 def _small_heads() -> HeadsConfig:
@@ -133,7 +139,7 @@ def pop3d_pandaset(
         encoder=_small_encoder((256, 448)),
         heads=_small_heads(),
         teacher=EspnetTeacherConfig(weights=espnet),
-        supervision=[LidarOccupancyConfig(max_voxels=16_000), LanguageConfig()],
+        supervision=_small_supervision(),
         # Nine keyframes from nearly one place: without strong changes a network learns the place by heart.
         augment=AugmentConfig(turn_deg=45.0, color=0.35, drop_view_prob=0.15),
         train=_small_training(steps=900, ema=0.99, weight_decay=0.05),
