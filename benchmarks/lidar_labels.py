@@ -110,7 +110,8 @@ def report(name: str, grid: VoxelGrid, origin: Tensor, xyz: Tensor, repeats: int
     few = max(3, repeats // 5)
     alternatives = {
         f"labels, exact: {kernel}, torch in and out": (
-            partial(occupancy_from_lidar, grid, origin, xyz), repeats,
+            partial(occupancy_from_lidar, grid, origin, xyz),
+            repeats,
         ),
         f"  of it mark_free: {kernel}": (partial(mark_free, grid, origin, xyz), repeats),
         "  of it occupied voxels": (partial(voxels_of_points, grid, xyz), repeats),
@@ -134,9 +135,7 @@ def report(name: str, grid: VoxelGrid, origin: Tensor, xyz: Tensor, repeats: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", type=Path, help="a nuScenes LIDAR_TOP .pcd.bin (default: synthetic)")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; data loaders use one")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lexivox.config import ExperimentConfig, load_config, with_overrides
 from lexivox.demo import CitySize, make_city
-from lexivox.evaluate.report import ScoreTable
 from lexivox.errors import ConfigError
+from lexivox.evaluate.report import ScoreTable
 from lexivox.experiment import CONFIG_FILE, SCORES_FILE, Experiment
 from lexivox.files import write_atomically
 from lexivox.progress import progress_bars

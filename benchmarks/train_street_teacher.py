@@ -179,9 +179,7 @@ def write(network: StreetNet, widths: tuple[int, ...], recipe: dict, measured: d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drives", type=int, default=40)
     parser.add_argument("--held-out", type=int, default=10)
     parser.add_argument("--steps", type=int, default=1500)
@@ -194,9 +192,7 @@ def main() -> None:
     keyframes = range(0, 40, 10)
     data = render(TRAIN_SEED, options.drives, keyframes)
     held_out = render(HELD_OUT_SEED, options.held_out, keyframes)
-    print(
-        f"rendered {len(data.images)} + {len(held_out.images)} images in {time.perf_counter() - start:.0f} s"
-    )
+    print(f"rendered {len(data.images)} + {len(held_out.images)} images in {time.perf_counter() - start:.0f} s")
     torch.manual_seed(options.seed)  # initial weights
     widths = (16, 32, 48, 80)
     network = StreetNet(len(CONCEPTS), widths).to(memory_format=torch.channels_last)

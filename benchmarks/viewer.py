@@ -76,9 +76,7 @@ def main() -> None:
         began = time.perf_counter()
         render_scene(scene, size_wh=(1200, 800), smooth=smooth)
         print(f"{len(scene.index)} voxels, 1200x800, smooth={smooth}: {time.perf_counter() - began:.2f} s")
-    browser_path = (
-        os.environ.get("LEXIVOX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    )
+    browser_path = os.environ.get("LEXIVOX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         began = time.perf_counter()
         path = write_report(RunReport("benchmark", scenes=(scene,)), Path(folder) / "report.html")

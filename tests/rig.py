@@ -33,12 +33,8 @@ def ring(batch: int = 1, views: int = 3, image_hw: tuple[int, int] = IMAGE_HW, s
         for b in range(batch)
         for v in range(views)
     ]
-    pose = (
-        RigidTransform(torch.zeros(0, 3, 3), torch.zeros(0, 3)) if not poses else RigidTransform.stack(poses)
-    )
-    pose = RigidTransform(
-        pose.rotation.reshape(batch, views, 3, 3), pose.translation.reshape(batch, views, 3)
-    )
+    pose = RigidTransform(torch.zeros(0, 3, 3), torch.zeros(0, 3)) if not poses else RigidTransform.stack(poses)
+    pose = RigidTransform(pose.rotation.reshape(batch, views, 3, 3), pose.translation.reshape(batch, views, 3))
     images = torch.randint(0, 256, (batch, views, 3, *image_hw), dtype=torch.uint8, generator=generator)
     names = tuple(f"CAM_{v}" for v in range(views))
     return Cameras(images, intrinsics.expand(batch, views, 3, 3), pose, names)

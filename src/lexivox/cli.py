@@ -233,9 +233,7 @@ def _evaluate(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder")
     parser.add_argument("--baselines", action="store_true", help="add blank images and the training average")
     parser.add_argument("--cache", type=Path, default=None, help="folder of teacher features")
-    parser.set_defaults(
-        run=lambda arguments: _evaluate_run(arguments.run_dir, arguments.cache, arguments.baselines)
-    )
+    parser.set_defaults(run=lambda arguments: _evaluate_run(arguments.run_dir, arguments.cache, arguments.baselines))
 
 
 def _evaluate_run(run_dir: Path, cache: Path | None, baselines: bool) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lexivox.config import ExperimentConfig
+from lexivox.config import ExperimentConfig, with_overrides
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment, OnProgress
 from lexivox.files import write_atomically
@@ -31,9 +31,7 @@ class CitySize:
 
     def drives(self) -> list[DriveSpec]:
         splits = ["train"] * self.train_drives + ["val"] * self.val_drives
-        return [
-            DriveSpec(self.first_seed + number, self.keyframes, split) for number, split in enumerate(splits)
-        ]
+        return [DriveSpec(self.first_seed + number, self.keyframes, split) for number, split in enumerate(splits)]
 
 
 @dataclass(slots=True)
@@ -65,8 +63,6 @@ def run_demo(
     out: Path, on_progress: OnProgress, size: CitySize | None = None, overrides: Sequence[str] = ()
 ) -> list[Path]:
     """Everything from nothing; returns the files made. A second run goes on where the first stopped."""
-    from lexivox.config import with_overrides
-
     config = with_overrides(pop3d_tiny(str(out / CITY_DIR)), overrides)
     experiment, watch = Experiment(config, out), Stopwatch()
     with watch.stage("city"):
@@ -89,5 +85,3 @@ def run_demo(
     text = json.dumps(metrics, indent=2)
     made.append(write_atomically(out / METRICS_FILE, lambda file: file.write(text.encode())))
     return made
-
-

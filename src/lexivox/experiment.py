@@ -89,9 +89,7 @@ class Experiment:
     def make_targets(self, on_progress: OnProgress = _quiet) -> int:
         """Fill the cache with the teacher's features of the training keyframes; returns their number."""
         samples = self.train_samples
-        samples.prepare(
-            self.config.train.balance_power, lambda done, total: on_progress("making targets", done, total)
-        )
+        samples.prepare(self.config.train.balance_power, lambda done, total: on_progress("making targets", done, total))
         return len(samples)
 
     def train(self, on_step: OnStep = lambda step, steps, terms: None) -> OccupancyModel:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lexivox.data.collate import collate
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import Batch, Sample
-from lexivox.errors import ConfigError
+from lexivox.errors import ConfigError, ShapeError
 from lexivox.fields import FeatureField
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.prediction import Prediction
@@ -86,6 +86,14 @@ class OccupancyModel(nn.Module):
         return next(self.parameters()).device
 
     def encode(self, batch: Batch) -> Scene:
+        """Raises:
+        ShapeError: the batch is in another frame than the model's grid.
+        """
+        if batch.grid.frame != self.grid.frame:
+            raise ShapeError(
+                f"a batch must be in the frame of the model's grid, '{self.grid.frame}'; got '{batch.grid.frame}'. "
+                "Collate it for the model's grid."
+            )
         field = self.encoder(batch)
         return Scene(field, dict(self.heads.items()), batch.size)
 

@@ -192,9 +192,7 @@ class Reporter:
         scenes = [maker.scene(dataset[int(index)]) for index in chosen]
         run_dir = self.experiment.run_dir
         made = [write_report(self._report(scenes), run_dir / REPORT_FILE)]
-        made += [
-            save_png(figure(scene), run_dir / f"map_{number}.png") for number, scene in enumerate(scenes)
-        ]
+        made += [save_png(figure(scene), run_dir / f"map_{number}.png") for number, scene in enumerate(scenes)]
         made += [
             save_png(figure(scenes[0], truth=True), run_dir / "map_0_truth.png")
             for _ in scenes[:1]

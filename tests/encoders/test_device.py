@@ -21,9 +21,7 @@ pytestmark = [
 def loss_and_gradients(device: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     planes = TriplaneEncoder(GRID, channels=16, num_heads=2, anchors=(2, 3, 3))
-    encoder = CameraEncoder(
-        GRID, image=ImageEncoder(16, widths=(8, 16, 24)), triplane=planes, num_frequencies=1
-    )
+    encoder = CameraEncoder(GRID, image=ImageEncoder(16, widths=(8, 16, 24)), triplane=planes, num_frequencies=1)
     model = torch.nn.ModuleList([encoder, PointwiseHead(encoder.channels, 8, 2)]).to(device)
     batch = torch.arange(300, device=device) % 2
     features = model[0](batch_of(ring(2)).to(device)).sample(points(300).to(device), batch)
@@ -39,6 +37,4 @@ def test_gpu_equals_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "ieee")
     here, there = loss_and_gradients("cpu"), loss_and_gradients("cuda")
     for name, expected in here.items():
-        torch.testing.assert_close(
-            there[name], expected, atol=2e-3 * float(expected.abs().max()) + 1e-6, rtol=0.0
-        )
+        torch.testing.assert_close(there[name], expected, atol=2e-3 * float(expected.abs().max()) + 1e-6, rtol=0.0)

@@ -89,9 +89,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 def test_moving_world_and_grid_together_changes_nothing() -> None:
     made, cameras, features = encoder(), ring(1), pyramid(1, 3)
     shift = torch.tensor([4.0, -2.0, 0.5], dtype=torch.float64)
-    moved_grid = replace(
-        GRID, lower_m=tuple(a + b for a, b in zip(GRID.lower_m, shift.tolist(), strict=True))
-    )
+    moved_grid = replace(GRID, lower_m=tuple(a + b for a, b in zip(GRID.lower_m, shift.tolist(), strict=True)))
     moved = TriplaneEncoder(moved_grid, channels=8, num_heads=2, num_layers=2, anchors=(2, 3, 3)).eval()
     moved.load_state_dict(made.state_dict())
     back = RigidTransform(torch.eye(3, dtype=torch.float64), -shift)

@@ -75,9 +75,7 @@ def test_mean_over_samples_and_per_query():
 
 def test_empty_visible_set_has_no_precision():
     score = RetrievalScore()
-    score.update(
-        "jeep", torch.ones(2), torch.tensor([True, False]), visible=torch.zeros(0, dtype=torch.int64)
-    )
+    score.update("jeep", torch.ones(2), torch.tensor([True, False]), visible=torch.zeros(0, dtype=torch.int64))
     assert score.scores().values["map_visible"] is None
 
 

@@ -37,8 +37,9 @@ def clipped_length(origin, end, grid=GRID):
             if not low <= o < high:
                 return 0.0
         else:
-            near, far = max(near, min((low - o) / (e - o), (high - o) / (e - o))), min(
-                far, max((low - o) / (e - o), (high - o) / (e - o))
+            near, far = (
+                max(near, min((low - o) / (e - o), (high - o) / (e - o))),
+                min(far, max((low - o) / (e - o), (high - o) / (e - o))),
             )
     return max(far - near, 0.0) * math.dist(origin, end)
 

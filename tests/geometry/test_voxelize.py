@@ -21,9 +21,7 @@ GRID = VoxelGrid((-1.0, -1.0, 0.0), (1.0, 1.0, 0.5), (2, 2, 2), "ego")
 
 
 def test_counts_drop_what_is_outside_or_broken():
-    xyz = torch.tensor(
-        [[-0.5, -0.5, 0.1], [-0.9, -0.1, 0.4], [0.5, 0.5, 0.9], [9.0, 0, 0], [torch.nan, 0, 0]]
-    )
+    xyz = torch.tensor([[-0.5, -0.5, 0.1], [-0.9, -0.1, 0.4], [0.5, 0.5, 0.9], [9.0, 0, 0], [torch.nan, 0, 0]])
     counts = occupancy_counts(GRID, xyz)
     assert counts[0, 0, 0] == 2
     assert counts[1, 1, 1] == 1

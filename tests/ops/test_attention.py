@@ -61,9 +61,7 @@ def test_cross_attention_equals_one_query_and_camera_at_a_time() -> None:
     per_sample = tokens.unflatten(0, (2, 3))
     for b in range(2):
         expected = [
-            slow.image_cross_attention(
-                block, plane, queries[plane][b], uv[b], visible[b], per_sample[b], LEVEL_HW
-            )
+            slow.image_cross_attention(block, plane, queries[plane][b], uv[b], visible[b], per_sample[b], LEVEL_HW)
             for plane, (uv, visible) in enumerate(projections)
         ]
         torch.testing.assert_close(ours[b], torch.cat(expected))

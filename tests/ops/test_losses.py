@@ -66,9 +66,7 @@ def test_golden_hinge(case: dict[str, Tensor]) -> None:
     logits, labels = case["hinge_logits"].requires_grad_(), case["hinge_labels"]
     loss = losses.lovasz_hinge(logits.flatten(), labels.flatten())
     check(loss, logits, case["hinge_batch"], case["hinge_batch_grad"])
-    each = [
-        losses.lovasz_hinge(x.detach().flatten(), y.flatten()) for x, y in zip(logits, labels, strict=True)
-    ]
+    each = [losses.lovasz_hinge(x.detach().flatten(), y.flatten()) for x, y in zip(logits, labels, strict=True)]
     torch.testing.assert_close(sum(each) / len(each), case["hinge_per_image"], atol=1e-5, rtol=0.0)
 
 

@@ -95,9 +95,7 @@ def test_gradcheck_of_every_gather() -> None:
 def test_ragged_rows_equal_separate_sums() -> None:
     table, rows, weight = rand(5, 2), torch.tensor([0, 4, 2, 2]), rand(4, seed=1)
     ours = gather_ragged_rows(table, rows, weight, torch.tensor([3, 0, 1]))
-    expected = torch.stack(
-        [(table[rows[:3]] * weight[:3, None]).sum(0), torch.zeros(2), table[2] * weight[3]]
-    )
+    expected = torch.stack([(table[rows[:3]] * weight[:3, None]).sum(0), torch.zeros(2), table[2] * weight[3]])
     torch.testing.assert_close(ours, expected.double())
 
 

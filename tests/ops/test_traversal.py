@@ -30,9 +30,7 @@ points = st.lists(st.tuples(coordinate, coordinate, coordinate), min_size=1, max
 
 
 def twin_mark_free(origins, ends):
-    return torch.from_numpy(
-        twin.mark_free(GRID.lower_m, GRID.voxel_size_m, GRID.shape, origins.numpy(), ends.numpy())
-    )
+    return torch.from_numpy(twin.mark_free(GRID.lower_m, GRID.voxel_size_m, GRID.shape, origins.numpy(), ends.numpy()))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

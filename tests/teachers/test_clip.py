@@ -52,11 +52,7 @@ def case(golden) -> dict[str, Tensor]:
 
 def transformers_keys(case: dict[str, Tensor]) -> dict[str, Tensor]:
     """OpenAI's key names of the image tower as transformers' names."""
-    own = {
-        key.removeprefix("clip/visual."): value
-        for key, value in case.items()
-        if key.startswith("clip/visual.")
-    }
+    own = {key.removeprefix("clip/visual."): value for key, value in case.items() if key.startswith("clip/visual.")}
     state = {
         "vision_model.embeddings.class_embedding": own["class_embedding"],
         "vision_model.embeddings.position_embedding.weight": own["positional_embedding"],
@@ -101,9 +97,7 @@ def test_refinements_match_the_official_code(official, case) -> None:
     name, _ = official
     scores, keys = case[f"{name}/scores"], case[f"{name}/dense_k"]
     for threshold in (0.5, 0.2):
-        assert torch.allclose(
-            denoise_prompts(scores, threshold), case[f"{name}/scores_pd{threshold}"], atol=1e-3
-        )
+        assert torch.allclose(denoise_prompts(scores, threshold), case[f"{name}/scores_pd{threshold}"], atol=1e-3)
     for threshold in (1.0, 0.3):
         smoothed = smooth_keys(scores, keys, threshold, over_tokens=True)
         assert torch.allclose(smoothed, case[f"{name}/scores_ks{threshold}"], atol=1e-3)
@@ -141,17 +135,13 @@ def folder(tmp_path_factory) -> Path:
 def test_teacher_from_a_saved_folder(folder) -> None:
     teacher = MaskClipTeacher(folder, short_side_px=64)
     assert isinstance(teacher, ImageTeacher)
-    images = torch.randint(
-        0, 256, (2, 3, 60, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    images = torch.randint(0, 256, (2, 3, 60, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     features = teacher.features(images)
     assert features.shape == (2, teacher.dim, 4, 7)  # 60x100 -> 64x112, patches of 16
     assert not features.requires_grad
     assert torch.allclose(features[1:], teacher.features(images[1:]), atol=1e-6)
     assert torch.equal(features, MaskClipTeacher(folder, short_side_px=64).features(images))
-    assert not torch.allclose(
-        features, MaskClipTeacher(folder, short_side_px=64, legacy_gelu=True).features(images)
-    )
+    assert not torch.allclose(features, MaskClipTeacher(folder, short_side_px=64, legacy_gelu=True).features(images))
 
 
 def test_both_towers_of_a_checkpoint_share_their_space(folder) -> None:

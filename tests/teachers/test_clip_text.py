@@ -46,11 +46,7 @@ def write_tokenizer(bpe: Path, folder: Path) -> None:
 
 def text_state(case: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """OpenAI's key names of the text tower as transformers' names."""
-    own = {
-        key.removeprefix("clip/"): torch.from_numpy(value).float()
-        for key, value in case.items()
-        if "clip/" in key
-    }
+    own = {key.removeprefix("clip/"): torch.from_numpy(value).float() for key, value in case.items() if "clip/" in key}
     state = {
         "text_model.embeddings.token_embedding.weight": own["token_embedding.weight"],
         "text_model.embeddings.position_embedding.weight": own["positional_embedding"],

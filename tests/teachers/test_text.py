@@ -141,9 +141,7 @@ def test_minilm_matches_sentence_transformers_pooling(minilm) -> None:
 
 def test_minilm_vector_does_not_depend_on_its_batch(minilm) -> None:
     alone = minilm._embed(["a photo of a cat."])
-    together = minilm._embed(
-        ["a photo of a cat.", "a much longer sentence about many more things than one cat."]
-    )
+    together = minilm._embed(["a photo of a cat.", "a much longer sentence about many more things than one cat."])
     assert torch.allclose(alone[0], together[0], atol=1e-5)
 
 

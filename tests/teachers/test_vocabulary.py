@@ -7,9 +7,7 @@ from lexivox.errors import ConfigError
 from lexivox.teachers.text import TableTextEncoder
 from lexivox.teachers.vocabulary import best_query, embed, mean_embedding, query_scores, vocabulary
 
-ENCODER = TableTextEncoder(
-    ["car", "van", "tree"], torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]), "toy"
-)
+ENCODER = TableTextEncoder(["car", "van", "tree"], torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]), "toy")
 
 
 def test_names_make_one_query_each() -> None:

@@ -25,9 +25,7 @@ def report() -> RunReport:
 
 def chromium_path() -> str | None:
     named = os.environ.get("LEXIVOX_CHROMIUM")
-    return named or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")

@@ -62,9 +62,7 @@ def street_volume(seed: int, size: tuple[int, int, int] = (200, 200, 16)) -> np.
             radius = int(rng.integers(3, 6))
             grid = np.indices((2 * radius + 1,) * 3) - radius
             ball = (grid**2).sum(axis=0) <= radius**2 + rng.integers(-3, 2, (2 * radius + 1,) * 3)
-            part = volume[
-                x - radius : x + radius + 1, y - radius : y + radius + 1, low + 5 : low + 6 + 2 * radius
-            ]
+            part = volume[x - radius : x + radius + 1, y - radius : y + radius + 1, low + 5 : low + 6 + 2 * radius]
             cut = ball[: part.shape[0], : part.shape[1], : part.shape[2]]
             part[cut] = 4
         for x in rng.integers(4, size[0] - 16, 6):
@@ -83,9 +81,7 @@ def street_scene(seed: int = 0, *, images: bool = True, grid: VoxelGrid = EGO) -
     volume = np.where(rng.random(grid.shape) < 0.97, truth, 0)
     index = np.argwhere(volume)
     label = volume[tuple(index.T)].astype(np.int64) - 1
-    heat = [
-        HeatLayer(f"a parked {name}", _heat(index, label, k, rng)) for k, name in ((4, "car"), (3, "tree"))
-    ]
+    heat = [HeatLayer(f"a parked {name}", _heat(index, label, k, rng)) for k, name in ((4, "car"), (3, "tree"))]
     truth_index = np.argwhere(truth)
     truth_label = truth[tuple(truth_index.T)].astype(np.int64) - 1
     lower, size = np.asarray(grid.lower_m), np.asarray(grid.voxel_size_m)
@@ -131,9 +127,7 @@ def letter_scene(frame: Literal["ego", "lidar"]) -> VoxelScene:
             if mark == "#":
                 forward, left = 28 - row, 18 - column
                 index.append((forward, left, 1) if frame == "ego" else (31 - left, forward, 1))
-    red = ClassLayer(
-        "letter", np.zeros(len(index), dtype=np.int64), ("F",), np.array([[230, 0, 0]], np.uint8)
-    )
+    red = ClassLayer("letter", np.zeros(len(index), dtype=np.int64), ("F",), np.array([[230, 0, 0]], np.uint8))
     return VoxelScene(grid, np.array(index), (red,), ground_z_m=-1.0, title=f"F {frame}")
 
 

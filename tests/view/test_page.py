@@ -33,9 +33,7 @@ def open_page(browser: Any) -> Iterator[Open]:
         page = window.new_page()
         page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request", lambda r: problems.append(r.url) if not r.url.startswith((address, "data:")) else None
-        )
+        page.on("request", lambda r: problems.append(r.url) if not r.url.startswith((address, "data:")) else None)
         if setup:
             page.add_init_script(setup)
         page.goto(address)
@@ -224,9 +222,7 @@ def test_a_typed_query_recolours_the_map_at_once(open_page: Open) -> None:
             page.fill("#text", "unicorn")
             page.keyboard.press("Enter")
             page.locator("#answer.bad").wait_for()
-            assert (
-                page.inner_text("#answer") == "query must be a class of this toy; got 'unicorn'. Try 'car'."
-            )
+            assert page.inner_text("#answer") == "query must be a class of this toy; got 'unicorn'. Try 'car'."
         finally:
             server.shutdown()
             thread.join()

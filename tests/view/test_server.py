@@ -91,18 +91,14 @@ def test_errors_are_one_clear_line(server: ViewServer, wish: Any, message: str) 
     assert query(server, wish) == (400, {"error": message})
 
 
-def test_a_failing_model_does_not_stop_the_server(
-    server: ViewServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_model_does_not_stop_the_server(server: ViewServer, caplog: pytest.LogCaptureFixture) -> None:
     status, answer = query(server, {"text": "crash", "frame": 0})
     assert (status, answer["error"]) == (500, "The model failed (RuntimeError: the weights melted).")
     assert "a request of the viewer failed" in caplog.text
     assert query(server, {"text": "car", "frame": 0})[0] == 200
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "10.0.0.1"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
 def test_other_hosts_are_refused(server: ViewServer, host: str) -> None:
     assert ask(server, "GET", "/", Host=host)[0] == 403
     assert query(server, {"text": "car", "frame": 0}, Host=host)[0] == 403
@@ -122,9 +118,7 @@ def test_other_origins_are_refused(server: ViewServer) -> None:
     assert query(server, wish, Origin="null")[0] == 403
 
 
-@pytest.mark.parametrize(
-    "path", ["/../pyproject.toml", "/%2e%2e/x", "/etc/passwd", "/style.css", "//evil", "/scene/"]
-)
+@pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/x", "/etc/passwd", "/style.css", "//evil", "/scene/"])
 def test_no_path_leads_to_a_file(server: ViewServer, path: str) -> None:
     assert ask(server, "GET", path)[0] == 404
 
@@ -176,9 +170,7 @@ def test_serving_everywhere_must_be_asked_for(server: ViewServer, app: StreetApp
         assert not everywhere.is_own_name("evil.example")
 
 
-def test_serve_tells_its_address_and_ends_on_interrupt(
-    app: StreetApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_serve_tells_its_address_and_ends_on_interrupt(app: StreetApp, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: ViewServer) -> None:
         raise KeyboardInterrupt
 

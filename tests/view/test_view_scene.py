@@ -131,9 +131,7 @@ def test_images_are_jpeg_or_png() -> None:
     pixels = np.zeros((20, 2000, 3), dtype=np.uint8)
     assert pack_image(NamedImage("a", pixels))["src"].startswith("data:image/jpeg;base64,")
     assert pack_image(NamedImage("a", b"\x89PNG...."))["src"].startswith("data:image/png;base64,")
-    with pytest.raises(
-        DataError, match="image 'CAM_BACK' must be a JPEG or PNG; got bytes that begin with b'<svg'"
-    ):
+    with pytest.raises(DataError, match="image 'CAM_BACK' must be a JPEG or PNG; got bytes that begin with b'<svg'"):
         pack_image(NamedImage("CAM_BACK", b"<svg onload=alert(1)>"))
 
 

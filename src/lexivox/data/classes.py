@@ -42,9 +42,7 @@ class ClassTable:
         if len(set(self.names)) != len(self.names):
             raise ConfigError(f"names of {self.name} must all differ; got {self.names}.")
         if len(self.palette) != len(self.names):
-            raise ConfigError(
-                f"palette of {self.name} must hold {len(self.names)} colours; got {len(self.palette)}."
-            )
+            raise ConfigError(f"palette of {self.name} must hold {len(self.names)} colours; got {len(self.palette)}.")
         known = range(len(self.names))
         if (self.free is not None and self.free not in known) or any(i not in known for i in self.things):
             raise ConfigError(
@@ -96,8 +94,7 @@ class LabelMap:
     def __post_init__(self) -> None:
         if len(self.table) != self.source.num_classes:
             raise ConfigError(
-                f"a map from {self.source.name} must hold {self.source.num_classes} numbers; "
-                f"got {len(self.table)}."
+                f"a map from {self.source.name} must hold {self.source.num_classes} numbers; got {len(self.table)}."
             )
         allowed = {*range(self.target.num_classes), self.target.ignore}
         if not allowed.issuperset(self.table):

@@ -56,9 +56,7 @@ def _collate_cameras(samples: Sequence[Sample], grid: VoxelGrid) -> Cameras:
             )
     sizes = {view.image_hw for sample in samples for view in sample.views}
     if len(sizes) > 1:
-        raise ShapeError(
-            f"images of a batch must have one size; got {sorted(sizes)}. Call resize_images first."
-        )
+        raise ShapeError(f"images of a batch must have one size; got {sorted(sizes)}. Call resize_images first.")
     cam_from_grid = [
         RigidTransform.stack(
             [view.ego_from_cam.inverse() @ grid_from_ego(sample, grid).inverse() for view in sample.views]
@@ -86,17 +84,13 @@ def _collate_lidar(samples: Sequence[Sample], transforms: Sequence[RigidTransfor
     )
 
 
-def _collate_language(
-    samples: Sequence[Sample], transforms: Sequence[RigidTransform]
-) -> LanguageTargets | None:
+def _collate_language(samples: Sequence[Sample], transforms: Sequence[RigidTransform]) -> LanguageTargets | None:
     parts = [s.point_features for s in samples]
     if any(part is None for part in parts):
         return None
     kept = [part for part in parts if part is not None]
     return LanguageTargets(
-        xyz=torch.cat(
-            [t.apply(s.lidar.xyz[p.index]) for s, t, p in zip(samples, transforms, kept, strict=True)]
-        ),
+        xyz=torch.cat([t.apply(s.lidar.xyz[p.index]) for s, t, p in zip(samples, transforms, kept, strict=True)]),
         batch=_batch_index([int(p.index.shape[0]) for p in kept]),
         feature=torch.cat([p.feature for p in kept]).float(),
         weight=torch.cat([p.weight for p in kept]),

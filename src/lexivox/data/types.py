@@ -241,4 +241,3 @@ class Batch(Movable):
     @property
     def size(self) -> int:
         return len(self.tokens)
-

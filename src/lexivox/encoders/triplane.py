@@ -96,9 +96,7 @@ class TriplaneEncoder(nn.Module):
     ):
         super().__init__()
         if channels % (2 * num_heads):
-            raise ShapeError(
-                f"channels must be a multiple of {2 * num_heads}, twice num_heads; got {channels}."
-            )
+            raise ShapeError(f"channels must be a multiple of {2 * num_heads}, twice num_heads; got {channels}.")
         self.grid, self.channels, self.num_levels = grid, channels, num_levels
         self.checkpointing = checkpointing
         sizes = dict(zip("xyz", grid.shape, strict=True))
@@ -117,9 +115,7 @@ class TriplaneEncoder(nn.Module):
             for _ in range(num_layers)
         )  # fmt: skip
         for plane in range(3):
-            self.register_buffer(
-                f"reference_{plane}", pillar_points(grid, plane, anchors[plane]), persistent=False
-            )
+            self.register_buffer(f"reference_{plane}", pillar_points(grid, plane, anchors[plane]), persistent=False)
         self.register_buffer("own_place", _plane_places(self.plane_hw[0]), persistent=False)
         self.reset_parameters()
 
@@ -171,9 +167,7 @@ class TriplaneEncoder(nn.Module):
         """Split the token list into planes and turn them to the field's axis order."""
         planes = [
             plane.transpose(1, 2).unflatten(2, hw)
-            for plane, hw in zip(
-                tokens.split([h * w for h, w in self.plane_hw], 1), self.plane_hw, strict=True
-            )
+            for plane, hw in zip(tokens.split([h * w for h, w in self.plane_hw], 1), self.plane_hw, strict=True)
         ]
         yx, zy, xz = planes
         return TriplaneField(self.grid, xy=yx.transpose(2, 3), yz=zy.transpose(2, 3), xz=xz)
@@ -181,8 +175,7 @@ class TriplaneEncoder(nn.Module):
     def _tokens(self, levels: Sequence[Tensor]) -> Float[Tensor, "N T C"]:
         """Pixels of all levels as tokens of each camera, marked with their level and their camera."""
         rows = [
-            level.flatten(3).transpose(2, 3) + self.level_embedding[i].to(level.dtype)
-            for i, level in enumerate(levels)
+            level.flatten(3).transpose(2, 3) + self.level_embedding[i].to(level.dtype) for i, level in enumerate(levels)
         ]
         tokens = torch.cat(rows, 2)  # (B, V, T, C)
         if self.camera_embedding is not None:
@@ -229,7 +222,5 @@ def pillar_points(grid: VoxelGrid, plane: int, num_anchors: int) -> Float[Tensor
 def _plane_places(plane_hw: tuple[int, int]) -> Float[Tensor, "Q 2"]:
     """Cell centres of a plane in [0, 1], (x along the width, y)."""
     height, width = plane_hw
-    y, x = torch.meshgrid(
-        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
-    )
+    y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
     return torch.stack([x, y], -1).flatten(0, 1)

@@ -19,9 +19,7 @@ class ConfusionMatrix:
     place without a prediction is a miss and not a hole in the score.
     """
 
-    def __init__(
-        self, num_classes: int, ignore: Collection[int] = (), *, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, num_classes: int, ignore: Collection[int] = (), *, device: torch.device | str = "cpu") -> None:
         if num_classes < 1:
             raise ShapeError(f"num_classes of a confusion matrix must be above 0; got {num_classes}.")
         self.num_classes = num_classes
@@ -119,9 +117,7 @@ def _pair_counts(
         return torch.zeros(at_least, at_least, dtype=torch.int64, device=target.device)
     (low_t, high_t), (low_p, high_p) = target.aminmax(), prediction.aminmax()
     if min(int(low_t), int(low_p)) < 0:
-        raise DataError(
-            f"classes must be 0 or above; got {min(int(low_t), int(low_p))}. Write 255 for no prediction."
-        )
+        raise DataError(f"classes must be 0 or above; got {min(int(low_t), int(low_p))}. Write 255 for no prediction.")
     span = max(int(high_t) + 1, int(high_p) + 1, at_least)
     # One narrow type for both: adding numbers of two types costs more than all the rest.
     dtype = torch.int32 if span < 2**15 else torch.int64

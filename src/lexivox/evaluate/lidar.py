@@ -48,9 +48,7 @@ class LidarScore:
         Raises:
             ShapeError: they follow different protocols or classes.
         """
-        require_same_protocol(
-            f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}"
-        )
+        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
         merged = LidarScore(self.classes, dup=self.dup)
         merged.confusion = self.confusion.merge(other.confusion)
         merged.num_samples = self.num_samples + other.num_samples

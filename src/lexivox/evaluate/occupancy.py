@@ -29,9 +29,7 @@ class OccupancyScore:
         ConfigError: the table has no free class.
     """
 
-    def __init__(
-        self, classes: ClassTable, *, rays: RayProtocol = "exact", device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, classes: ClassTable, *, rays: RayProtocol = "exact", device: torch.device | str = "cpu") -> None:
         if classes.free is None:
             raise ConfigError(f"classes of an occupancy score must include free; got {classes.name}.")
         self.classes = classes
@@ -68,9 +66,7 @@ class OccupancyScore:
         Raises:
             ShapeError: they follow different protocols or classes.
         """
-        require_same_protocol(
-            f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}"
-        )
+        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
         merged = OccupancyScore(self.classes, rays=self.rays)
         merged.semantic = self.semantic.merge(other.semantic)
         merged.agnostic = self.agnostic.merge(other.agnostic)

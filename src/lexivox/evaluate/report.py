@@ -88,9 +88,7 @@ class ScoreTable:
             rows = tuple(_row(row) for row in content["rows"])
             return cls(content["title"], rows, tuple(content["notes"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"scores must be {FORMAT} version {VERSION}; got {error!r}. Evaluate again."
-            ) from error
+            raise DataError(f"scores must be {FORMAT} version {VERSION}; got {error!r}. Evaluate again.") from error
 
     def to_markdown(self, *, per_class: bool = True) -> str:
         """Percentages, one table for each protocol and, below it, one for each metric by class."""

@@ -15,7 +15,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
 from lexivox.data.labels import occupancy_from_lidar, semantic_from_lidar
 from lexivox.data.types import IGNORED, OCCUPIED, Sample, SampleDataset
-from lexivox.errors import DataError
+from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.lidar import LidarScore
 from lexivox.evaluate.occupancy import OccupancyScore, label_volume
 from lexivox.evaluate.report import ScoreTable
@@ -72,11 +72,37 @@ class QuerySet:
         relevant: phrase -> names of the fine classes that it means.
         names: of the fine classes.
         labels: fine class of every point of keyframe number i, which is also given as a sample.
+
+    Raises:
+        ConfigError: a query means a class that does not exist.
     """
 
     relevant: Mapping[str, Sequence[str]]
     names: Sequence[str]
     labels: Callable[[int, Sample], Int64[Tensor, "P"]]
+
+    def __post_init__(self) -> None:
+        for query, meant in self.relevant.items():
+            strange = [name for name in meant if name not in self.names]
+            if strange or not meant:
+                raise ConfigError(
+                    f"query '{query}' must mean classes of the data set; got {', '.join(strange) or 'none'}. "
+                    f"Choose from {', '.join(self.names)}."
+                )
+
+    def of_points(self, index: int, sample: Sample) -> Int64[Tensor, "P"]:
+        """Fine class of every point of a keyframe.
+
+        Raises:
+            DataError: there are not as many as points.
+        """
+        label = self.labels(index, sample)
+        if len(label) != sample.lidar.num_points:
+            raise DataError(
+                f"fine labels of {sample.token} must be as many as its points, {sample.lidar.num_points}; "
+                f"got {len(label)}. Make the recording again."
+            )
+        return label
 
     def mask(self, query: str, label: Int64[Tensor, "P"]) -> Bool[Tensor, "P"]:
         numbers = [self.names.index(name) for name in self.relevant[query]]
@@ -152,7 +178,7 @@ def average_map(samples: Sequence[Sample] | SampleDataset, grid: VoxelGrid, tabl
         volume = occupancy_from_lidar(grid, transform.translation.float(), transform.apply(sample.lidar.xyz))
         occupied += volume == OCCUPIED
         observed += volume != IGNORED
-    some = table.evaluated[0]  # its class is not scored: the baseline only says that something is there
+    some = table.evaluated[0]  # any class would do: the baseline says only that something is there
     return FixedMap(torch.where(occupied > 0.5 * observed, some, _free(table)))
 
 
@@ -233,7 +259,7 @@ def evaluate(
     for index in range(len(dataset)):
         sample = dataset[index]
         truth = truth_of(sample, grid, table)
-        fine = queries.labels(index, sample)[truth.seen] if queries is not None and vectors is not None else None
+        fine = queries.of_points(index, sample)[truth.seen] if queries is not None and vectors is not None else None
         for name, method in methods.items():
             scores[name].update(method.answer(sample, truth), truth, fine)
         on_progress(index + 1, len(dataset))
@@ -246,11 +272,10 @@ def evaluate(
 def truth_of(sample: Sample, grid: VoxelGrid, table: ClassTable) -> Truth:
     """Raises:
     DataError: the sample has no labels.
+    ShapeError: its voxel labels are in another frame than the grid.
     """
     if sample.point_labels is None:
-        raise DataError(
-            f"samples must have point labels to be scored; got none in {sample.token}. Open the labels."
-        )
+        raise DataError(f"samples must have point labels to be scored; got none in {sample.token}. Open the labels.")
     transform = grid_from_lidar(sample, grid)
     xyz, label = transform.apply(sample.lidar.xyz), sample.point_labels.label
     origin = transform.translation.float()
@@ -260,5 +285,10 @@ def truth_of(sample: Sample, grid: VoxelGrid, table: ClassTable) -> Truth:
         grid, origin, xyz, label, num_classes=table.num_classes, free_label=_free(table), protocol="exact"
     )
     complete = sample.voxel_labels
+    if complete is not None and complete.grid.frame != grid.frame:
+        raise ShapeError(
+            f"voxel labels must be in the frame of the grid, '{grid.frame}'; got '{complete.grid.frame}' in "
+            f"{sample.token}. Set grid.frame, or make the labels again for this grid."
+        )
     solid = complete.label != complete.free_label if complete is not None and complete.grid == grid else None
     return Truth(seen, xyz[seen], label[seen], occupancy_from_lidar(grid, origin, xyz), semantic, solid)

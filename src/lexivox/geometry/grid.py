@@ -55,9 +55,7 @@ class VoxelGrid:
 
     @property
     def upper_m(self) -> tuple[float, float, float]:
-        x, y, z = (
-            low + n * s for low, n, s in zip(self.lower_m, self.shape, self.voxel_size_m, strict=True)
-        )
+        x, y, z = (low + n * s for low, n, s in zip(self.lower_m, self.shape, self.voxel_size_m, strict=True))
         return x, y, z
 
     def _lower(self, like: Tensor) -> Tensor:

@@ -60,9 +60,7 @@ class ClippedSegments:
     ends_inside: Bool[Tensor, "R"]
 
 
-def clip_segments(
-    grid: VoxelGrid, origins: Float[Tensor, "R 3"], ends: Float[Tensor, "R 3"]
-) -> ClippedSegments:
+def clip_segments(grid: VoxelGrid, origins: Float[Tensor, "R 3"], ends: Float[Tensor, "R 3"]) -> ClippedSegments:
     """Clip segments, in metres of the grid's frame, to the grid; those with a NaN or infinity are dropped."""
     begin = grid.coordinate_from_xyz(origins.to(torch.float64))
     end = grid.coordinate_from_xyz(ends.to(torch.float64))
@@ -78,9 +76,7 @@ def clip_segments(
     # begin + direction may differ from end by a rounding: an end inside must stay in its own voxel.
     stop = torch.where(t_far[:, None] < 1.0, begin + t_far[:, None] * direction, end)
     start, stop = start[hit].clamp_min(0.0).minimum(box), stop[hit].clamp_min(0.0).minimum(box)
-    return ClippedSegments(
-        hit.nonzero()[:, 0], start, stop, _voxel(start, box), _voxel(stop, box), ends_inside[hit]
-    )
+    return ClippedSegments(hit.nonzero()[:, 0], start, stop, _voxel(start, box), _voxel(stop, box), ends_inside[hit])
 
 
 def _is_inside(coordinate: Float[Tensor, "R 3"], box: Float[Tensor, "3"]) -> Bool[Tensor, "R"]:
@@ -130,9 +126,7 @@ def visited_voxels(
         number = torch.arange(1, len(crossing_row) + 1, device=row.device) - first_number[crossing_row]
         here = [other.at(crossing_row) for other in axes]
         t = here[axis].time(number)
-        steps = [
-            number if other == axis else here[other].count_before(t, equal=other < axis) for other in range(3)
-        ]
+        steps = [number if other == axis else here[other].count_before(t, equal=other < axis) for other in range(3)]
         place = offset.index_select(0, crossing_row) + steps[0] + steps[1] + steps[2]
         index[place] += torch.stack([step * other.sign for step, other in zip(steps, here, strict=True)], -1)
         t_enter[place] = t.clamp(0.0, 1.0)

@@ -13,18 +13,14 @@ from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
 
 
-def clamp_to_grid(
-    grid: VoxelGrid, xyz: Float[Tensor, "P 3"], margin_m: float = 1e-3
-) -> Float[Tensor, "P 3"]:
+def clamp_to_grid(grid: VoxelGrid, xyz: Float[Tensor, "P 3"], margin_m: float = 1e-3) -> Float[Tensor, "P 3"]:
     """Move points outside the grid onto its border voxels, in float64; POP-3D trains so (spec 1.8)."""
     xyz = xyz.to(torch.float64)
     lower, upper = xyz.new_tensor(grid.lower_m), xyz.new_tensor(grid.upper_m)
     return torch.minimum(torch.maximum(xyz, lower), upper - margin_m)
 
 
-def voxels_of_points(
-    grid: VoxelGrid, xyz: Float[Tensor, "P 3"]
-) -> tuple[Int64[Tensor, "N"], Int64[Tensor, "N"]]:
+def voxels_of_points(grid: VoxelGrid, xyz: Float[Tensor, "P 3"]) -> tuple[Int64[Tensor, "N"], Int64[Tensor, "N"]]:
     """The points inside the grid: which of the given ones they are, and the flat number of their voxels."""
     xyz = xyz.to(torch.float64)
     kept = grid.contains(xyz).nonzero()[:, 0]
@@ -48,8 +44,7 @@ def majority_label(
     if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
         found = f"{int(label.min())}..{int(label.max())}"
         raise ShapeError(
-            f"labels of points must lie in 0..{num_classes - 1}; got {found}. "
-            "Map them to the class table first."
+            f"labels of points must lie in 0..{num_classes - 1}; got {found}. Map them to the class table first."
         )
     kept, flat = voxels_of_points(grid, xyz)
     pairs, votes = torch.unique(flat * num_classes + label[kept], return_counts=True)
@@ -60,9 +55,7 @@ def majority_label(
     return grid.index_from_flat(voxel), num_classes - 1 - best % num_classes
 
 
-def scatter_mean(
-    values: Float[Tensor, "P C"], row: Int64[Tensor, "P"], num_rows: int
-) -> Float[Tensor, "N C"]:
+def scatter_mean(values: Float[Tensor, "P C"], row: Int64[Tensor, "P"], num_rows: int) -> Float[Tensor, "N C"]:
     """Mean of the values that share a row; 0 in rows that no value names. Differentiable."""
     total = values.new_zeros(num_rows, values.shape[1]).index_add(0, row, values)
     count = torch.bincount(row, minlength=num_rows).clamp_min(1)

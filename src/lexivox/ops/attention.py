@@ -120,9 +120,7 @@ class ImageCrossAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         star = star_offsets(self.num_heads, self.points_per_anchor)[:, None, None]
-        for depth, offsets, weights in zip(
-            self.anchors, self.sampling_offsets, self.attention_weights, strict=True
-        ):
+        for depth, offsets, weights in zip(self.anchors, self.sampling_offsets, self.attention_weights, strict=True):
             reset_deformable(offsets, weights, star.expand(-1, self.num_levels, depth, -1, -1))
         reset_projections(self.value_proj, self.output_proj)
 
@@ -135,9 +133,7 @@ class ImageCrossAttention(nn.Module):
     ) -> Float[Tensor, "B Q C"]:
         """Queries plane by plane with the pairs of each; ``tokens`` of the N = B * V cameras."""
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
-        slots = [
-            self._read(plane, query, seen[plane], value, level_hw) for plane, query in enumerate(queries)
-        ]
+        slots = [self._read(plane, query, seen[plane], value, level_hw) for plane, query in enumerate(queries)]
         return torch.cat(list(queries), 1) + self.dropout(self.output_proj(torch.cat(slots, 1)))
 
     def _read(

@@ -68,9 +68,7 @@ def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
     return ExperimentConfig(
         name="pop3d_tiny",
         # The ground lies just under the top of a layer, so that grazing rays do not free the voxels they end in.
-        grid=GridConfig(
-            lower_m=(-25.6, -25.6, -1.4), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
-        ),
+        grid=GridConfig(lower_m=(-25.6, -25.6, -1.4), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"),
         data=NuscenesData(root=root, synthetic=True),
         encoder=_small_encoder((160, 288)),
         heads=_small_heads(),
@@ -127,9 +125,7 @@ def pop3d_pandaset(
     """One real drive without labels: twelve keyframes of PandaSet, an ESPNet as teacher, 3 held out."""
     return ExperimentConfig(
         name="pop3d_pandaset",
-        grid=GridConfig(
-            lower_m=(-25.6, -25.6, -1.6), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"
-        ),
+        grid=GridConfig(lower_m=(-25.6, -25.6, -1.6), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"),
         data=PandasetData(
             root=root,
             sequence=sequence,

@@ -52,9 +52,7 @@ class LidarOccupancy:
             return training_occupancy_dense(batch.grid, xyz)
         return occupancy_from_lidar(batch.grid, batch.lidar_origin[item], xyz, self.target)
 
-    def _weights(
-        self, batch: Batch, language: LanguageTargets, chosen: LabelledPoints
-    ) -> Float[Tensor, "N"]:
+    def _weights(self, batch: Batch, language: LanguageTargets, chosen: LabelledPoints) -> Float[Tensor, "N"]:
         """Mean weight of the teacher's points in every chosen occupied voxel; 1 where there are none, or free."""
         grid, voxels = batch.grid, batch.grid.num_voxels
         inside = grid.contains(language.xyz)

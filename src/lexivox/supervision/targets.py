@@ -20,6 +20,8 @@ MIN_DEPTH_M = 1.0
 def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, "V P"]]:
     """Pixels of every LiDAR point in every view, and True where the view sees it (float64 chain)."""
     xyz = sample.lidar.xyz.double()
+    if not sample.views:
+        return torch.zeros(0, len(xyz), 2), torch.zeros(0, len(xyz), dtype=torch.bool)
     uv, visible = [], []
     for view in sample.views:
         xyz_cam = (view.ego_from_cam.inverse() @ sample.ego_from_lidar).apply(xyz)
@@ -32,10 +34,6 @@ def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, 
 @torch.no_grad()
 def teacher_point_features(sample: Sample, teacher: ImageTeacher) -> PointFeatures:
     """The teacher's features at the visible LiDAR points: bilinear, unit, averaged over views, unit again."""
-    if not sample.views:
-        return PointFeatures(
-            torch.zeros(0, dtype=torch.int64), torch.zeros(0, teacher.dim), torch.zeros(0)
-        )
     uv, visible = project_lidar(sample)
     total = torch.zeros(sample.lidar.num_points, teacher.dim)
     for view, pixels, seen in zip(sample.views, uv, visible, strict=True):

@@ -51,9 +51,7 @@ def class_terms(
     return ce, lovasz * lovasz_softmax(prob, target.label[known])
 
 
-def unobserved_term(
-    logit: Float[Tensor, "N K"], label: Int64[Tensor, "N"], free_label: int
-) -> Float[Tensor, ""]:
+def unobserved_term(logit: Float[Tensor, "N K"], label: Int64[Tensor, "N"], free_label: int) -> Float[Tensor, ""]:
     """Cross-entropy towards free where no ray passed.
 
     Without it nothing keeps a model from filling what nobody sees; at full weight it is the published dense

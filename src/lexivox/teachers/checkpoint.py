@@ -42,9 +42,7 @@ def model_folder(source: str | Path) -> Path:
         return folder
     hub_id = str(source)
     if folder.exists() or hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
-        raise ConfigError(
-            f"model folder must hold config.json and *.safetensors; got no config.json. Check: {folder}"
-        )
+        raise ConfigError(f"model folder must hold config.json and *.safetensors; got no config.json. Check: {folder}")
     return _from_hub(hub_id)
 
 
@@ -65,8 +63,7 @@ def _from_hub(hub_id: str) -> Path:
 def needs_transformers() -> ConfigError:
     """The error to raise where the optional dependency is missing."""
     return ConfigError(
-        "package transformers must be installed to run image-text models; got none. "
-        'Run: pip install "lexivox[text]".'
+        'package transformers must be installed to run image-text models; got none. Run: pip install "lexivox[text]".'
     )
 
 

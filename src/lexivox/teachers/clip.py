@@ -107,9 +107,7 @@ def load_clip(folder: Path) -> Any:
     """
     kind = read_config(folder).get("model_type")
     if kind != "clip":
-        raise ConfigError(
-            f"image teacher must be a CLIP model; got model type '{kind}'. Choose another: {folder}"
-        )
+        raise ConfigError(f"image teacher must be a CLIP model; got model type '{kind}'. Choose another: {folder}")
     try:
         import transformers
     except ImportError as error:
@@ -153,9 +151,7 @@ def dense_tokens(model: Any, pixels: Float[Tensor, "V 3 H W"]) -> DenseTokens:
     return DenseTokens(values[:, 1:].transpose(1, 2).unflatten(2, grid_hw), keys[:, 1:])
 
 
-def _embed_patches(
-    embeddings: Any, pixels: Float[Tensor, "V 3 H W"]
-) -> tuple[Float[Tensor, "V T C"], tuple[int, int]]:
+def _embed_patches(embeddings: Any, pixels: Float[Tensor, "V 3 H W"]) -> tuple[Float[Tensor, "V T C"], tuple[int, int]]:
     """Class token and patches with positions resized to this grid."""
     patches = embeddings.patch_embedding(pixels)  # (V, C, h, w)
     grid_hw = (int(patches.shape[2]), int(patches.shape[3]))

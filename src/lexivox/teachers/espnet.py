@@ -132,9 +132,7 @@ class EspBlock(_PyramidBranches):
 class _ConvHolder(nn.Module):
     """A convolution without bias under the published name ``conv``."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         padding = (kernel - 1) // 2 * dilation
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
@@ -184,9 +182,7 @@ class EspNetSegmenter:
     @property
     def fingerprint(self) -> str:
         """Everything besides the images that the probabilities depend on."""
-        return (
-            f"espnet-{self.image_hw[0]}x{self.image_hw[1]}-{self.stride}-{weights_fingerprint(self.network)}"
-        )
+        return f"espnet-{self.image_hw[0]}x{self.image_hw[1]}-{self.stride}-{weights_fingerprint(self.network)}"
 
     def probs(self, images: UInt8[Tensor, "V 3 H W"]) -> Float[Tensor, "V K h w"]:
         """Probabilities of the 19 classes: the background is dropped and the rest made to sum to 1."""
@@ -200,9 +196,7 @@ class EspNetSegmenter:
 
 def preprocess(images: UInt8[Tensor, "V 3 H W"], image_hw: tuple[int, int]) -> Float[Tensor, "V 3 h w"]:
     """RGB 0..255 to what the network was trained on: BGR, standardised, then divided by 255 once more."""
-    resized = F.interpolate(
-        images.float(), size=image_hw, mode="bilinear", align_corners=False, antialias=True
-    )
+    resized = F.interpolate(images.float(), size=image_hw, mode="bilinear", align_corners=False, antialias=True)
     mean, std = (resized.new_tensor(values)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
     return (resized.flip(1) - mean) / std / 255
 
@@ -218,7 +212,5 @@ def load_espnet(weights: str | Path) -> EspNet:
             arrays = {key: torch.from_numpy(archive[key]) for key in archive.files}
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(
-            f"ESPNet weights must be its published npz; got {reason}. Check: {weights}"
-        ) from error
+        raise WeightsError(f"ESPNet weights must be its published npz; got {reason}. Check: {weights}") from error
     return frozen(EspNet, arrays, "ESPNet (p = 2, q = 8)")

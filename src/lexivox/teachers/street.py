@@ -99,8 +99,7 @@ def street_teacher() -> StreetTeacher:
             arrays = {key: value.float() for key, value in load_file(file).items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(
-            f"street teacher must find its weights in the package; got {type(error).__name__}. "
-            "Install lexivox again."
+            f"street teacher must find its weights in the package; got {type(error).__name__}. Install lexivox again."
         ) from error
     text_matrix, center = arrays.pop("text_matrix"), arrays.pop("center")
     widths = tuple(description["widths"])
@@ -130,9 +129,7 @@ class StreetNet(nn.Module):
         half, quarter, eighth, deep = widths
         self.stem = nn.Sequential(_conv(3, half, stride=2), _conv(half, quarter, stride=2), Residual(quarter))
         self.stage8 = nn.Sequential(_conv(quarter, eighth, stride=2), Residual(eighth), Residual(eighth))
-        self.stage16 = nn.Sequential(
-            _conv(eighth, deep, stride=2), Residual(deep), Residual(deep, dilation=2)
-        )
+        self.stage16 = nn.Sequential(_conv(eighth, deep, stride=2), Residual(deep), Residual(deep, dilation=2))
         self.lateral16 = nn.Conv2d(deep, eighth, 1)
         self.fuse8 = Residual(eighth)
         self.lateral8 = nn.Conv2d(eighth, quarter, 1)

@@ -31,9 +31,7 @@ class SentenceEncoder(PromptedEncoder):
         prompts: templates around every text.
     """
 
-    def __init__(
-        self, folder: str | Path | None = None, prompts: str | Sequence[str] = DEFAULT_PROMPTS
-    ) -> None:
+    def __init__(self, folder: str | Path | None = None, prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> None:
         super().__init__(prompts)
         self.folder = folder
 
@@ -90,9 +88,7 @@ class ClipTextEncoder(PromptedEncoder):
         # SigLIP was trained on padded texts and reads the last position; CLIP reads its end token.
         padding = "max_length" if "siglip" in read_config(self.path).get("model_type", "") else True
         length = model.config.text_config.max_position_embeddings
-        tokens = tokenizer(
-            sentences, padding=padding, truncation=True, max_length=length, return_tensors="pt"
-        )
+        tokens = tokenizer(sentences, padding=padding, truncation=True, max_length=length, return_tensors="pt")
         output = model.get_text_features(**tokens)
         return output if isinstance(output, Tensor) else output.pooler_output
 
@@ -200,9 +196,7 @@ def text_encoder_from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor
     try:
         match spec["kind"]:
             case "centered":
-                inner = {
-                    key.removeprefix("base."): value for key, value in tensors.items() if key != "center"
-                }
+                inner = {key.removeprefix("base."): value for key, value in tensors.items() if key != "center"}
                 return CenteredTextEncoder(text_encoder_from_spec(spec["base"], inner), tensors["center"])
             case "table":
                 return TableTextEncoder(spec["texts"], tensors["vectors"], spec["space"])
@@ -211,9 +205,7 @@ def text_encoder_from_spec(spec: Mapping[str, Any], tensors: Mapping[str, Tensor
             case "clip":
                 return ClipTextEncoder(spec["folder"], spec["prompts"])
     except KeyError as error:
-        raise ConfigError(
-            f"text encoder description must have {error}; got none. Save the run again."
-        ) from error
+        raise ConfigError(f"text encoder description must have {error}; got none. Save the run again.") from error
     raise ConfigError(
         f"text encoder kind must be centered, table, sentence or clip; got '{spec['kind']}'. Update lexivox."
     )

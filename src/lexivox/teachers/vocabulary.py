@@ -74,9 +74,7 @@ def vocabulary(
 
 def _phrasings(names: Sequence[str] | Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
     if isinstance(names, str) or not names:
-        raise ConfigError(
-            f"vocabulary must be a list or mapping of names; got {names!r}. Write ['car', 'tree']."
-        )
+        raise ConfigError(f"vocabulary must be a list or mapping of names; got {names!r}. Write ['car', 'tree'].")
     if isinstance(names, Mapping):
         table = {name: (own,) if isinstance(own, str) else tuple(own) for name, own in names.items()}
     else:
@@ -86,9 +84,7 @@ def _phrasings(names: Sequence[str] | Mapping[str, str | Sequence[str]]) -> dict
             raise ConfigError(f"class names must be unique; got '{twice}' twice. Remove one.")
     for name, phrases in table.items():
         if not phrases or not all(phrase.strip() for phrase in phrases):
-            raise ConfigError(
-                f"class '{name}' must have non-empty phrases; got {phrases!r}. Add at least one."
-            )
+            raise ConfigError(f"class '{name}' must have non-empty phrases; got {phrases!r}. Add at least one.")
     return table
 
 
@@ -141,9 +137,7 @@ def mean_embedding(vocabulary: Vocabulary, features: Float[Tensor, "P D"]) -> In
 
 def _embeddings(vocabulary: Vocabulary, features: Tensor) -> Tensor:
     if vocabulary.embeddings is None:
-        raise ConfigError(
-            "vocabulary must be embedded before it scores; got none. Call embed(vocabulary, encoder)."
-        )
+        raise ConfigError("vocabulary must be embedded before it scores; got none. Call embed(vocabulary, encoder).")
     if vocabulary.embeddings.shape[1] != features.shape[-1]:
         raise ConfigError(
             f"vocabulary must have the features' {features.shape[-1]} channels; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_safetensors(path.read_bytes())
+    except FileNotFoundError:
+        raise WeightsError(f"weights must be a safetensors file; got none. Train to the end first: {path}.") from None
     except Exception as error:  # safetensors raises its own type, which its stubs do not name
         reason = str(error).splitlines()[0]
         raise WeightsError(f"weights must be a safetensors file; got {reason}. Check {path}.") from None
@@ -59,8 +62,14 @@ def fill_model(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Training state: step, raw weights, optimiser, running mean."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    """Training state: step, raw weights, optimiser, running mean.
+
+    Raises:
+        DataError: the disk is full or read-only; an older state is untouched.
+    """
+    packed = io.BytesIO()  # torch's own writer hides the reason when a disk is full
+    torch.save(state, packed)
+    write_atomically(path, lambda file: file.write(packed.getbuffer()), "training state")
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
@@ -72,7 +81,10 @@ def load_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or not {"step", "model", "optimizer"} <= state.keys():
+            raise ValueError("something else")
+        return state
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(

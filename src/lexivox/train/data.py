@@ -55,8 +55,7 @@ class TrainingSteps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         generator = torch.Generator().manual_seed(self.seed * 7_368_787 + step)
         drawn = [
-            self._draw_points(self.augment(self.samples[index], generator), generator)
-            for index in self.indices(step)
+            self._draw_points(self.augment(self.samples[index], generator), generator) for index in self.indices(step)
         ]
         batch = collate(drawn, self.grid)
         for supervision in self.supervisions:

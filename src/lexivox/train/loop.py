@@ -56,13 +56,12 @@ class Trainer:
         run_dir: gets the training state, the log and at the end the weights.
     """
 
-    def __init__(
-        self, model: OccupancyModel, steps: TrainingSteps, options: OptimOptions, run_dir: Path
-    ) -> None:
+    def __init__(self, model: OccupancyModel, steps: TrainingSteps, options: OptimOptions, run_dir: Path) -> None:
         self.model, self.steps, self.options, self.run_dir = model, steps, options, run_dir
         self.optimizer = adamw(model, options.lr, options.weight_decay, options.backbone_lr_scale)
         self.mean = RunningMean(model, options.ema) if options.ema else None
         self.step = 0
+        self._is_whole = True
         self._resume(load_state(run_dir / STATE_FILE))
         self.log = RunLog(run_dir / LOG_FILE, self.step)
 
@@ -70,7 +69,8 @@ class Trainer:
         """Train to the last step and write the weights.
 
         Raises:
-            KeyboardInterrupt: after the state has been saved.
+            KeyboardInterrupt: after the state has been saved; one that cuts an update in two leaves the last
+                checkpoint as it is, so that a resumed run still equals an uninterrupted one.
             DataError: no sample to train on, or a loss that is not finite.
         """
         if len(self.steps.samples) == 0:
@@ -83,7 +83,8 @@ class Trainer:
                 if self.step % self.options.checkpoint_every == 0:
                     self.save()
         except (KeyboardInterrupt, LexivoxError):
-            self.save()
+            if self._is_whole:
+                self.save()
             raise
         self.save()
         save_weights(self.run_dir / WEIGHTS_FILE, self.final_weights())
@@ -122,14 +123,12 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             terms = loss_terms(self.model, self.steps.supervisions, batch.to(device))
         total = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(total)):
-            raise DataError(
-                f"the loss must be finite; got {float(total.detach())} at step {self.step} on {batch.tokens[0]}. "
-                "Lower train.lr or check the sample with 'lexivox doctor'."
-            )
+        self._require_finite("loss", total.detach(), batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self._require_finite("gradient", norm, batch)  # before it can spoil the weights
+        self._is_whole = False
         self.optimizer.step()
         if self.mean:
             self.mean.update(self.model, self.step)
@@ -137,12 +136,18 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.log.add({"step": self.step, **logged, "lr": lr, "grad_norm": float(norm), "seconds": seconds})
         self.step += 1
+        self._is_whole = True
         return logged
 
+    def _require_finite(self, what: str, value: Tensor, batch: Batch) -> None:
+        if not bool(torch.isfinite(value)):
+            raise DataError(
+                f"the {what} must be finite; got {float(value)} at step {self.step} on {batch.tokens[0]}. "
+                "Lower train.lr or check the sample with 'lexivox doctor'."
+            )
 
-def loss_terms(
-    model: OccupancyModel, supervisions: Sequence[Supervision], batch: Batch
-) -> dict[str, Tensor]:
+
+def loss_terms(model: OccupancyModel, supervisions: Sequence[Supervision], batch: Batch) -> dict[str, Tensor]:
     """Every supervision's terms on one batch.
 
     Raises:

@@ -22,9 +22,7 @@ BACKBONE = "encoder.image.backbone."
 """Prefix of the parameters that may come pretrained."""
 
 
-def adamw(
-    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0
-) -> torch.optim.AdamW:
+def adamw(model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0) -> torch.optim.AdamW:
     """AdamW on every parameter; each group remembers its peak rate as ``base_lr``.
 
     Decay is kept off biases and norms (one-dimensional tensors). A pretrained image backbone learns

@@ -163,9 +163,7 @@ def test_flow_in_a_moving_box_is_its_velocity(drive: SyntheticDrive, sample: Sam
     checked = 0
     for center, velocity, label in zip(boxes.center, boxes.velocity, boxes.label, strict=True):
         xyz = center[None] if grid_from_ego is None else grid_from_ego.apply(center[None])
-        if label not in (3, 4, 10) or not bool(
-            grid.contains(xyz).all()
-        ):  # bus, car, truck: solid in the middle
+        if label not in (3, 4, 10) or not bool(grid.contains(xyz).all()):  # bus, car, truck: solid in the middle
             continue
         turned = torch.cat([velocity, torch.zeros(1)])
         if grid_from_ego is not None:
@@ -186,9 +184,7 @@ def test_static_points_stay_where_they_are_in_the_world(drive: SyntheticDrive) -
     depth_seen = drive.pictures(INDEX + 1).depth_m
     errors = []
     for v, view in enumerate(later.views):
-        uv, depth_m = pixels_from_cam(
-            (view.ego_from_cam.inverse() @ to_later).apply(xyz), view.image_from_cam
-        )
+        uv, depth_m = pixels_from_cam((view.ego_from_cam.inverse() @ to_later).apply(xyz), view.image_from_cam)
         seen = is_visible(uv, depth_m, view.image_hw, 1.0)
         row, column = uv[seen, 1].long().numpy(), uv[seen, 0].long().numpy()
         errors.append(np.abs(depth_seen[v, row, column] - depth_m[seen].numpy()) / depth_m[seen].numpy())

@@ -88,9 +88,7 @@ def test_chains_run_forward_and_back(tables: dict[str, list[dict[str, Any]]], na
     assert chains == {"sample": 2, "sample_data": 14, "sample_annotation": len(tables["instance"])}[name]
 
 
-def test_sweeps_and_labels_have_one_row_per_point(
-    root: Path, tables: dict[str, list[dict[str, Any]]]
-) -> None:
+def test_sweeps_and_labels_have_one_row_per_point(root: Path, tables: dict[str, list[dict[str, Any]]]) -> None:
     recordings = {record["token"]: record for record in tables["sample_data"]}
     panoptic_files = {record["sample_data_token"]: record["filename"] for record in tables["panoptic"]}
     assert len(tables["lidarseg"]) == 5
@@ -163,18 +161,14 @@ def test_writing_again_makes_nothing_again(root: Path) -> None:
     images = sorted((root / "samples").rglob("*.jpg"))
     before = [path.stat().st_mtime_ns for path in images]
     progress: list[tuple[int, int]] = []
-    write_nuscenes(
-        root, DRIVES, VERSION, **OPTIONS, on_keyframe=lambda done, total: progress.append((done, total))
-    )
+    write_nuscenes(root, DRIVES, VERSION, **OPTIONS, on_keyframe=lambda done, total: progress.append((done, total)))
     assert [path.stat().st_mtime_ns for path in images] == before
     assert progress == [(i, 5) for i in range(1, 6)]
     assert not list(root.rglob("*.tmp"))
 
 
 def test_two_drives_of_one_seed_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"seeds of the drives to write must be given and differ; got \[1, 1\]"
-    ):
+    with pytest.raises(ConfigError, match=r"seeds of the drives to write must be given and differ; got \[1, 1\]"):
         write_nuscenes(tmp_path, [DriveSpec(1), DriveSpec(1)])
 
 

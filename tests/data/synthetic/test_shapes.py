@@ -24,9 +24,7 @@ def _is_inside(shape: Shape, xyz: Array) -> Array:
 SHAPES = {
     "box": Shape(BOX, (4.0, 0.5, 0.2), (1.0, 0.6, 0.8), 0, 0, (0, 0, 0), rotation=yaw_matrix(0.4)),
     "roof": Shape(BOX, (4.0, 0.5, 0.2), (1.0, 0.9, 0.8), 0, 0, (0, 0, 0), taper=(0.3, 0.9)),
-    "cylinder": Shape(
-        ROUND, (4.0, 0.0, 0.1), (0.8, 0.8, 0.7), 0, 0, (0, 0, 0), rotation=yaw_matrix(1.0)[:, [2, 0, 1]]
-    ),
+    "cylinder": Shape(ROUND, (4.0, 0.0, 0.1), (0.8, 0.8, 0.7), 0, 0, (0, 0, 0), rotation=yaw_matrix(1.0)[:, [2, 0, 1]]),
     "cone": Shape(ROUND, (4.0, 0.0, 0.1), (0.9, 0.9, 0.9), 0, 0, (0, 0, 0), taper=(0.85, 0.0)),
     "ball": Shape(BALL, (4.0, 0.0, 0.1), (0.9, 0.5, 0.7), 0, 0, (0, 0, 0), rotation=yaw_matrix(0.7)),
 }
@@ -56,9 +54,7 @@ def _scattered(rng: np.random.Generator) -> Shapes:
         kind, half = int(rng.integers(3)), tuple(rng.uniform(0.2, 3.0, 3))
         half = (half[0], half[0], half[2]) if kind == ROUND else half
         taper = tuple(rng.uniform(0, 0.9, 2))
-        rows.append(
-            Shape(kind, center, half, 0, 0, (0, 0, 0), taper=taper, rotation=yaw_matrix(rng.uniform(0, 6)))
-        )
+        rows.append(Shape(kind, center, half, 0, 0, (0, 0, 0), taper=taper, rotation=yaw_matrix(rng.uniform(0, 6))))
     return stack(rows)
 
 

@@ -93,7 +93,7 @@ def open_tables(folder: Path) -> NuscenesTables:
     if place.is_dir():
         try:
             return _load(place)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             _log.warning("the table cache cannot be read and is built anew: %s (%s)", error, place)
     _log.info("reading the tables for the first time, which takes a minute for v1.0-trainval: %s", folder)
     built = build_tables(folder)
@@ -138,9 +138,8 @@ def _save(tables: NuscenesTables, place: Path) -> None:
         draft.rename(place)
         for path in stale:
             shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # gone already when all went well
 
 
 def find_version(root: Path, version: str | None) -> str:

@@ -127,9 +127,7 @@ def _parking(cast: Cast, street: Street, start: float, end: float, side: float) 
         raw = RAW_CAR if rng.random() < 0.9 else RAW_TRUCK
         room = 10.0 if raw == RAW_TRUCK else 5.2
         if not blocked and rng.random() < fill and x + room < end - 5.0:
-            yaw = (
-                (0.0 if side < 0 else np.pi) + rng.normal(0, 0.015) + (np.pi if rng.random() < 0.08 else 0.0)
-            )
+            yaw = (0.0 if side < 0 else np.pi) + rng.normal(0, 0.015) + (np.pi if rng.random() < 0.08 else 0.0)
             cast.add(raw, (x + room / 2, y + rng.uniform(-0.05, 0.05), 0.0), yaw)
         x += room + rng.uniform(0.4, 2.0)
 

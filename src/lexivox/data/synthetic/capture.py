@@ -63,9 +63,7 @@ def take_pictures(scene: Scene, rig: Rig, rng: np.random.Generator) -> Pictures:
         origins[v] = scene.rotation @ camera.position + scene.position
         world_rays = rotation @ pixel_rays(camera.image_from_cam, rig.image_hw).reshape(3, -1)
         rays[:, v] = world_rays.reshape(3, *rig.image_hw)
-        hits = cast_camera(
-            scene.shapes, scene.corners, rotation, origins[v], camera.image_from_cam, rays[:, v]
-        )
+        hits = cast_camera(scene.shapes, scene.corners, rotation, origins[v], camera.image_from_cam, rays[:, v])
         depth[v], row[v] = hits.t, hits.row
     return _shade(scene, Hits(depth, row), rays, origins, rng)
 
@@ -107,18 +105,11 @@ def take_sweep(scene: Scene, rig: Rig, rng: np.random.Generator) -> Sweep:
     )
 
 
-def _returns(
-    surface: Surface, direction: Array, range_m: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def _returns(surface: Surface, direction: Array, range_m: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Which beams come back (glass and grazing hits often do not), and how bright."""
     facing = np.abs((surface.normal * direction).sum(axis=0))
     glass = np.isin(surface.concept, (Concept.WINDOW, Concept.CAR_WINDOW))
-    lost = (
-        DROP_SHARE
-        + 0.35 * glass
-        + 0.25 * np.clip(1 - facing / 0.05, 0, 1)
-        + 0.2 * (range_m / MAX_RANGE_M) ** 3
-    )
+    lost = DROP_SHARE + 0.35 * glass + 0.25 * np.clip(1 - facing / 0.05, 0, 1) + 0.2 * (range_m / MAX_RANGE_M) ** 3
     keep = rng.random(range_m.size) >= lost
     shine = surface.colour.mean(axis=1) * (0.35 + 0.65 * facing)
     shine = np.where(surface.concept == Concept.SIGN, 1.0, shine * 0.45)

@@ -96,9 +96,7 @@ class SyntheticDrive:
 
     def token(self, kind: str, index: int = 0) -> str:
         """A 32-digit hexadecimal name, the same in every run."""
-        return md5(
-            f"lexivox/{self.seed}/{self.name}/{kind}/{index}".encode(), usedforsecurity=False
-        ).hexdigest()
+        return md5(f"lexivox/{self.seed}/{self.name}/{kind}/{index}".encode(), usedforsecurity=False).hexdigest()
 
     def world_from_ego(self, index: int) -> RigidTransform:
         """The ego drives at a steady speed and weaves gently in its lane."""
@@ -113,9 +111,7 @@ class SyntheticDrive:
 
     @property
     def ego_from_lidar(self) -> RigidTransform:
-        return RigidTransform(
-            torch.from_numpy(self.rig.lidar_rotation), torch.from_numpy(self.rig.lidar_position)
-        )
+        return RigidTransform(torch.from_numpy(self.rig.lidar_rotation), torch.from_numpy(self.rig.lidar_position))
 
     def ego_from_cam(self, camera: CameraRig) -> RigidTransform:
         return RigidTransform(torch.from_numpy(camera.rotation), torch.from_numpy(camera.position))

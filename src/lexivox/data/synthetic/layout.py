@@ -89,9 +89,7 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
         rng.uniform(0, 97),
         style,
     )
-    walls = box(
-        Concept.WALL, wall, (0, 0, height / 2), (*size, height), Material.FACADE, accent=door, params=params
-    )
+    walls = box(Concept.WALL, wall, (0, 0, height / 2), (*size, height), Material.FACADE, accent=door, params=params)
     roof_colour = hsv(rng.choice([0.02, 0.06, 0.6]), rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.45))
     if floors <= 3 and rng.random() < 0.6:
         rise = rng.uniform(1.6, 3.2)
@@ -101,15 +99,11 @@ def _building(rng: Rng, street: Street, xy: tuple[float, float], size: tuple[flo
             taper=(0.0, 0.97),
         )  # fmt: skip
     else:
-        roof = box(
-            Concept.WALL, roof_colour, (0, 0, height + 0.15), (size[0], size[1] + 0.4, 0.3), Material.PLAIN
-        )
+        roof = box(Concept.WALL, roof_colour, (0, 0, height + 0.15), (size[0], size[1] + 0.4, 0.3), Material.PLAIN)
     return place(stack([walls, roof]), (*xy, base), 0.0)
 
 
-def _furniture(
-    rng: Rng, street: Street, start: float, end: float, side: float, lamp_colour: Colour
-) -> list[Shapes]:
+def _furniture(rng: Rng, street: Street, start: float, end: float, side: float, lamp_colour: Colour) -> list[Shapes]:
     """Trees, lamps, signs in the strip behind the kerb, more green behind the pavement."""
     base, parts = street.kerb_height_m, []
     strip = street.half_m + KERB_M + max(street.verge_m / 2, 0.35)
@@ -139,12 +133,8 @@ def _garden(rng: Rng, street: Street, start: float, end: float, side: float) -> 
         x = rng.uniform(start + 9, end - 9) if end - start > 20 else (start + end) / 2
         if street.setback_m > 2.5 and rng.random() < 0.5:
             y = inner + rng.uniform(1.0, street.setback_m - 1.0)
-            parts.append(
-                place(stack(objects.bush(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0)
-            )
+            parts.append(place(stack(objects.bush(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0))
         else:
             y = behind + rng.uniform(0.0, 3.0)
-            parts.append(
-                place(stack(objects.tree(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0)
-            )
+            parts.append(place(stack(objects.tree(rng, street.hue)), (x, side * y, street.kerb_height_m), 0.0))
     return parts

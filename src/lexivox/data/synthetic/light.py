@@ -39,6 +39,4 @@ def make_light(rng: np.random.Generator) -> Light:
         ambient = np.array([0.86, 0.92, 1.0]) * rng.uniform(0.42, 0.58)
         horizon = np.array([0.78 + 0.15 * warmth, 0.82, 0.9 - 0.2 * warmth])
         zenith = np.array([0.25, 0.45, 0.80]) * rng.uniform(0.8, 1.15)
-    return Light(
-        to_sun, sun, ambient, horizon, zenith, rng.uniform(150, 500), 0.5 if overcast else rng.uniform(0, 0.5)
-    )
+    return Light(to_sun, sun, ambient, horizon, zenith, rng.uniform(150, 500), 0.5 if overcast else rng.uniform(0, 0.5))

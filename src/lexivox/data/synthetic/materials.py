@@ -77,9 +77,7 @@ def noise(u: Array, v: Array, cells_per_m: float, soft: bool = False) -> Array:
 
 def _hash(*keys: Array | float) -> Array:
     """A number in [0, 1) for every tuple of whole numbers."""
-    total = sum(
-        np.asarray(k, dtype=np.float64) * w for k, w in zip(keys, (12.9898, 78.233, 37.719), strict=False)
-    )
+    total = sum(np.asarray(k, dtype=np.float64) * w for k, w in zip(keys, (12.9898, 78.233, 37.719), strict=False))
     wave = np.sin(total) * 43758.5453
     return wave - np.floor(wave)
 

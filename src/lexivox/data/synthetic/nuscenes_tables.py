@@ -86,9 +86,7 @@ def _add_vocabulary(tables: Tables) -> None:
         tables["visibility"].append({"token": str(i), "level": level, "description": ""})
     for channel in CHANNELS:
         modality = "lidar" if channel == "LIDAR_TOP" else "camera"
-        tables["sensor"].append(
-            {"token": token_of("sensor", channel), "channel": channel, "modality": modality}
-        )
+        tables["sensor"].append({"token": token_of("sensor", channel), "channel": channel, "modality": modality})
 
 
 def quaternion_wxyz(rotation: Array) -> list[float]:
@@ -167,9 +165,7 @@ def _add_keyframe(tables: Tables, drive: SyntheticDrive, index: int, version: st
         is_lidar = channel == "LIDAR_TOP"
         token = drive.token(channel, index)
         # As in nuScenes, every recording has an ego pose of its own under the recording's token.
-        tables["ego_pose"].append(
-            {"token": token, "timestamp": time_us, **_pose_record(drive.global_from_ego(index))}
-        )
+        tables["ego_pose"].append({"token": token, "timestamp": time_us, **_pose_record(drive.global_from_ego(index))})
         tables["sample_data"].append(
             {
                 **_linked(drive, channel, index),
@@ -186,9 +182,7 @@ def _add_keyframe(tables: Tables, drive: SyntheticDrive, index: int, version: st
         )
     token = drive.token("LIDAR_TOP", index)
     for table, path in (("lidarseg", lidarseg_path), ("panoptic", panoptic_path)):
-        tables[table].append(
-            {"token": token, "sample_data_token": token, "filename": path(drive, index, version)}
-        )
+        tables[table].append({"token": token, "sample_data_token": token, "filename": path(drive, index, version)})
 
 
 def _add_annotations(tables: Tables, drive: SyntheticDrive, counts: Sequence[dict[int, int]]) -> None:

@@ -24,8 +24,7 @@ def person(rng: Rng, height: float, base: float = 0.0, lean: float = 0.0) -> lis
         ball(who, hair, (lean * 1.3 - 0.03, 0, base + height - 0.07), (0.105, 0.105, 0.09)),
     ]
     parts += [
-        post(who, shirt, (lean - s * stride * 0.8, s * 0.27, base + leg - 0.08), 0.055, torso * 0.95)
-        for s in (-1, 1)
+        post(who, shirt, (lean - s * stride * 0.8, s * 0.27, base + leg - 0.08), 0.055, torso * 0.95) for s in (-1, 1)
     ]
     return parts
 
@@ -52,8 +51,7 @@ def barrier(rng: Rng) -> tuple[list[Shape], Xyz]:
     length, dark = rng.uniform(1.6, 2.2), hsv(rng.choice([0.0, 0.05]), 0.9, 0.85)
     white = (0.93, 0.93, 0.9)
     parts = [
-        box(Concept.BARRIER, dark, (0, 0, z), (0.10, length, 0.26), Material.STRIPES, accent=white)
-        for z in (0.5, 0.87)
+        box(Concept.BARRIER, dark, (0, 0, z), (0.10, length, 0.26), Material.STRIPES, accent=white) for z in (0.5, 0.87)
     ]
     parts += [box(Concept.BARRIER, STEEL, (0, s * length * 0.4, 0.5), (0.08, 0.08, 1.0)) for s in (-1, 1)]
     parts += [box(Concept.BARRIER, BLACK, (0, s * length * 0.4, 0.05), (0.5, 0.16, 0.1)) for s in (-1, 1)]

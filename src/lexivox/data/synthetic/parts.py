@@ -51,9 +51,7 @@ def post(
     return Shape(ROUND, center, (radius, radius, height / 2), material, concept, colour, accent, (taper, 0.0))
 
 
-def ball(
-    concept: Concept, colour: Colour, center: Xyz, half: Xyz, material: Material = Material.PLAIN
-) -> Shape:
+def ball(concept: Concept, colour: Colour, center: Xyz, half: Xyz, material: Material = Material.PLAIN) -> Shape:
     return Shape(BALL, center, half, material, concept, colour)
 
 

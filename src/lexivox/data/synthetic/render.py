@@ -14,9 +14,7 @@ from lexivox.data.synthetic.shapes import PLANE, Array, Shapes, intersect
 
 NEAR_M = 0.05
 NOTHING = -1
-_EDGES = np.array(
-    [(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
-)
+_EDGES = np.array([(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +109,7 @@ def cast_lidar(
     """
     _, num_rings, num_azimuths = directions.shape
     rays = (rotation @ directions.reshape(3, -1)).reshape(directions.shape)
-    hits = Hits(
-        np.full((num_rings, num_azimuths), np.inf), np.full((num_rings, num_azimuths), NOTHING, np.int32)
-    )
+    hits = Hits(np.full((num_rings, num_azimuths), np.inf), np.full((num_rings, num_azimuths), NOTHING, np.int32))
     local = (corners - origin) @ rotation
     nearest = _ground_distance(local)
     rings, columns = _lidar_windows(shapes, local, elevation_rad, num_azimuths)
@@ -139,9 +135,7 @@ def _unwrapped(start: int, count: int, size: int) -> list[tuple[int, int]]:
     return [(start, size), (0, start + count - size)]
 
 
-def _lidar_windows(
-    shapes: Shapes, corners: Array, elevation_rad: Array, num_azimuths: int
-) -> tuple[Array, Array]:
+def _lidar_windows(shapes: Shapes, corners: Array, elevation_rad: Array, num_azimuths: int) -> tuple[Array, Array]:
     """Ring bounds ``(N, 2)``, and column start and count ``(N, 2)``, that surely cover each box."""
     low, high = corners.min(axis=1), corners.max(axis=1)
     nearest = _ground_distance(corners)

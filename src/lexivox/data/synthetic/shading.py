@@ -95,9 +95,7 @@ def lit_colour(surface: Surface, light: Light, shadow: ShadowMap, world: Array, 
     openness = 0.72 + 0.28 * normal[2]
     on_wall = np.abs(normal[2]) < 0.7
     openness = openness * np.where(on_wall, np.clip(0.6 + 0.5 * world[2], 0.0, 1.0), 1.0)
-    light_in = facing[:, None] * light.sun.astype(np.float32) + openness[:, None] * light.ambient.astype(
-        np.float32
-    )
+    light_in = facing[:, None] * light.sun.astype(np.float32) + openness[:, None] * light.ambient.astype(np.float32)
     colour = surface.colour * light_in
     glossy = surface.concept == Concept.WINDOW
     glossy |= surface.concept == Concept.CAR_WINDOW

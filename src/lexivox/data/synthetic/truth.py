@@ -23,9 +23,7 @@ GAP_M = 2e-4
 ROUNDS = 5
 
 
-def voxel_truth(
-    shapes: Shapes, street: Street, grid: VoxelGrid, world_from_grid: RigidTransform
-) -> VoxelLabels:
+def voxel_truth(shapes: Shapes, street: Street, grid: VoxelGrid, world_from_grid: RigidTransform) -> VoxelLabels:
     """Class (0..16, 17 free) and flow of every voxel; the grid's z axis must be the world's."""
     label = np.full(grid.shape, FREE_LABEL, dtype=np.int64)
     flow = np.zeros((*grid.shape, 2), dtype=np.float32)
@@ -43,9 +41,7 @@ def voxel_truth(
         centers = _centers(first[row], last[row], lower, size)
         touched = _touches(shapes, row, centers, size / 2 - GAP_M, turn, shift)
         touched = touched.reshape([s.stop - s.start for s in window])
-        label[window][touched] = _classes(shapes, row, street, centers, turn, shift).reshape(touched.shape)[
-            touched
-        ]
+        label[window][touched] = _classes(shapes, row, street, centers, turn, shift).reshape(touched.shape)[touched]
         flow[window][touched] = (turn.T[:2, :2] @ shapes.velocity[row]).astype(np.float32)
     return VoxelLabels(grid, torch.from_numpy(label), torch.from_numpy(flow), FREE_LABEL)
 
@@ -102,9 +98,7 @@ def _touches(shapes: Shapes, row: int, centers: Array, reach: Array, turn: Array
         found[active[inside]] = True
         active, nearest = active[~inside], nearest[:, ~inside]
         middle = centers[:, active]
-        point = np.clip(
-            from_shape @ (nearest - offset[:, None]), middle - reach[:, None], middle + reach[:, None]
-        )
+        point = np.clip(from_shape @ (nearest - offset[:, None]), middle - reach[:, None], middle + reach[:, None])
     return found
 
 

@@ -78,9 +78,7 @@ def bus(rng: Rng) -> tuple[list[Shape], Xyz]:
     return parts, (length, width, height)
 
 
-def _two_wheeler(
-    rng: Rng, concept: Concept, length: float, radius: float, thick: float, rider: bool
-) -> list[Shape]:
+def _two_wheeler(rng: Rng, concept: Concept, length: float, radius: float, thick: float, rider: bool) -> list[Shape]:
     colour = hsv(rng.random(), rng.uniform(0.7, 1.0), rng.uniform(0.5, 0.95))
     reach = length / 2 - radius
     parts = [wheel(x, 0.0, radius, thick, concept) for x in (-reach, reach)]

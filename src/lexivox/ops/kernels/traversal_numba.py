@@ -112,9 +112,5 @@ def mark_free(origins, ends, lower, size, shape, free):
             (end_m[1] - lower[1]) / size[1],
             (end_m[2] - lower[2]) / size[2],
         )
-        if (
-            math.isfinite(end[0] - begin[0])
-            and math.isfinite(end[1] - begin[1])
-            and math.isfinite(end[2] - begin[2])
-        ):
+        if math.isfinite(end[0] - begin[0]) and math.isfinite(end[1] - begin[1]) and math.isfinite(end[2] - begin[2]):
             _mark_segment(begin, end, box, strides, free)
