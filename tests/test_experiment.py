@@ -237,3 +237,43 @@ def test_labels_are_opened_only_where_they_are_learned_from(tiny_run):
     sample = experiment.train_samples.dataset[0]
     assert sample.point_labels is None
     assert sample.boxes is None
+
+
+def test_training_makes_missing_targets_and_ends_the_same(run_copy):
+    experiment = fresh(run_copy)
+    experiment.train()
+    whole, alone = load_weights(run_copy / WEIGHTS_FILE), load_weights(experiment.run_dir / WEIGHTS_FILE)
+    assert all(torch.equal(whole[name], alone[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("part", "words", "line"),
+    [
+        ("vocabulary", {"carr": ["car"]}, r"class must be one of .*; got 'carr'. Did you mean"),
+        ("queries", {"automobile": ["carr"]}, r"query 'automobile' must mean classes of the data set; got carr"),
+    ],
+)
+def test_words_for_unknown_classes_are_refused_before_training(run_copy, part, words, line):
+    experiment = fresh(run_copy)
+    experiment.config = experiment.config.changed(**{part: words})
+    with pytest.raises(ConfigError, match=line):
+        experiment.train()
+    assert not (experiment.run_dir / "config.yaml").exists()
+
+
+def test_labels_of_another_table_are_refused_before_training(run_copy):
+    from lexivox.recipes import supervised
+
+    config = supervised(load_config(run_copy / "config.yaml"))
+    config = config.changed(supervision=[config.supervision[0].model_copy(update={"free_label": 9})])
+    with pytest.raises(ConfigError, match="semantic supervision must have the classes of nuscenes16, 18 with 17"):
+        Experiment(config, run_copy.with_name("labels")).train()
+
+
+def test_a_recording_without_labels_can_be_looked_at(run_copy):
+    (tables,) = (run_copy / "city").glob("v1.0-*")
+    (tables / "lidarseg.json").unlink()
+    shutil.rmtree(run_copy / "city" / "extras" / tables.name / "occupancy")
+    app = RunApp(open_run(run_copy), load(run_copy))
+    assert app.scene(0).truth is None
+    assert np.isfinite(app.query(0, "automobile")).all()

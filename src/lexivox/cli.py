@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         arguments.run(arguments)
+        sys.stdout.flush()  # a reader that went away is met here, not when Python ends
     except LexivoxError as error:
         print(f"lexivox {arguments.verb}: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("stopped; what was done is kept. Run the same command to go on.")
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write goes nowhere
         return 0
     except OSError as error:
         reason = f"files must be readable and writable; got {error.strerror or error}"

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lexivox.config import ExperimentConfig, LanguageConfig, build_model, load_config
+from lexivox.config import ExperimentConfig, LanguageConfig, build_model, load_config, semantic_config
 from lexivox.data.cache import FeatureCache
+from lexivox.data.classes import ClassTable
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
@@ -84,6 +85,15 @@ class Experiment:
         """The held-out keyframes as a recording without labels, which is all that predicting needs."""
         return self.config.data.open("val", labels=False)
 
+    def shown_val(self) -> SampleDataset:
+        """The held-out keyframes with labels where the recording has them, for looking at."""
+        try:
+            labelled = self.val_dataset
+            _ = labelled[0] if len(labelled) else None
+        except DataError:
+            return self.unlabelled_val()
+        return labelled
+
     # ------------------------------------------------------------------------------------------------ stages
 
     def make_targets(self, on_progress: OnProgress = _quiet) -> int:
@@ -96,11 +106,14 @@ class Experiment:
         """Train, or go on where an interrupted run stopped, and write everything that ``load`` needs.
 
         Raises:
-            ConfigError: the folder holds a run of another config.
+            ConfigError: the folder holds a run of another config, or words mean classes that do not exist.
         """
+        self._check_words()
         self._claim_folder()
         config = self.config
         samples = self.train_samples
+        if not samples.is_prepared:
+            self.make_targets()
         steps = TrainingSteps(
             samples,
             config.grid.build(),
@@ -117,6 +130,20 @@ class Experiment:
         trainer.run(on_step)
         model.load_state_dict(trainer.final_weights())
         return model.eval()
+
+    def _check_words(self) -> None:
+        """Before hours are spent: do the words and the labels to learn fit the classes of the data set?"""
+        dataset = self.train_samples.dataset
+        table: ClassTable = dataset.classes  # type: ignore[assignment]
+        for name in self.config.vocabulary:
+            table.index_of(name)
+        self.query_set(dataset)
+        learnt = semantic_config(self.config)
+        if learnt and (learnt.num_classes, learnt.free_label) != (table.num_classes, table.free):
+            raise ConfigError(
+                f"semantic supervision must have the classes of {table.name}, {table.num_classes} with {table.free} "
+                f"as free; got {learnt.num_classes} with {learnt.free_label}. Change num_classes and free_label."
+            )
 
     def _claim_folder(self) -> None:
         """Write config and words first, so that a folder explains itself even after a kill."""
@@ -192,16 +219,17 @@ def open_run(run_dir: str | Path, cache_dir: Path | None = None) -> Experiment:
 
 
 def load(run: str | Path) -> OccupancyModel:
-    """The trained model of a run folder (or of the checkpoint file inside it), ready to predict.
+    """The trained model of a run folder (or of a file of weights inside it), ready to predict.
 
     Raises:
         DataError: no run there.
         WeightsError: the weights are missing, damaged, or of another recipe.
     """
-    run_dir = Path(run).parent if Path(run).is_file() else Path(run)
+    path = Path(run)
+    run_dir, weights_file = (path.parent, path) if path.is_file() else (path, path / WEIGHTS_FILE)
     config = open_run(run_dir).config
     text_encoder = _load_words(run_dir) if (run_dir / TEXT_FILE).exists() else None
-    weights = load_weights(run_dir / WEIGHTS_FILE)
+    weights = load_weights(weights_file)
     model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder)
     fill_model(model, weights, config.name)
     device = "cuda" if torch.cuda.is_available() else "cpu"

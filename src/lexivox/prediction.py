@@ -145,15 +145,23 @@ class Prediction:
         Raises:
             ConfigError: an empty phrase, or a model without a language head or text encoder.
         """
+        score = self.fit(text)
+        order = score.argsort(descending=True, stable=True)
+        index = self.occupied_index[order]
+        return QueryScores(text, score[order], index, self.grid.xyz_from_index(index))
+
+    def fit(self, text: str) -> Float[Tensor, "N"]:
+        """Cosine of every occupied voxel with a phrase, in x, y, z order of the voxels.
+
+        Raises:
+            ConfigError: what :meth:`query` raises.
+        """
         phrases = [part.strip() for part in text.split(",") if part.strip()]
         if not phrases:
             raise ConfigError(f"a query must hold a word; got {text!r}. Ask for example 'car'.")
         vectors = self._require_text_encoder().encode(phrases)
         features = F.normalize(self.read_occupied("language"), dim=-1)
-        score = (features @ vectors.to(features).T).amax(dim=-1)
-        order = score.argsort(descending=True, stable=True)
-        index = self.occupied_index[order]
-        return QueryScores(text, score[order], index, self.grid.xyz_from_index(index))
+        return (features @ vectors.to(features).T).amax(dim=-1)
 
     def _require_text_encoder(self) -> TextEncoder:
         if self.text_encoder is None:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
 from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.transforms import resize_images
-from lexivox.data.types import IGNORED, Sample
-from lexivox.errors import ConfigError
+from lexivox.data.types import IGNORED, Sample, SampleDataset
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import VoxelGrid
@@ -41,6 +39,9 @@ from lexivox.view.scene import (
 
 RETRIEVAL, OCCUPANCY, LIDAR = "pop3d-retrieval/cosine", "pop3d-occupancy/exact", "pop3d-lidar/unique"
 REPORT_FILE = "report.html"
+
+NO_LOSSES = ("step", "lr", "grad_norm", "seconds")
+"""What a row of the log holds beside losses."""
 
 HEADLINES = (
     ("iou_occupied", OCCUPANCY, "iou_occupied"),
@@ -88,7 +89,7 @@ class SceneMaker:
 
     def scene_of(self, sample: Sample, prediction: Prediction) -> VoxelScene:
         index = prediction.occupied_index
-        heats = tuple(HeatLayer(text, _heat(prediction, text)) for text in self.queries)
+        heats = tuple(HeatLayer(text, prediction.fit(text).numpy()) for text in self.queries)
         return VoxelScene(
             grid=prediction.grid,
             index=index.numpy(),
@@ -116,13 +117,18 @@ class SceneMaker:
         return VoxelSet("truth", solid.nonzero().numpy(), (layer,))
 
 
-def _heat(prediction: Prediction, text: str) -> np.ndarray:
-    """Cosine of every occupied voxel with the best of the comma-separated phrases, in index order."""
-    if prediction.text_encoder is None:
-        raise ConfigError("a model must have a language head to be asked in words; got none.")
-    vectors = prediction.text_encoder.encode([part.strip() for part in text.split(",") if part.strip()])
-    features = F.normalize(prediction.read_occupied("language"), dim=-1)
-    return (features @ vectors.T).amax(dim=-1).numpy()
+def scene_maker(
+    experiment: Experiment,
+    dataset: SampleDataset,
+    model: OccupancyModel,
+    queries: Sequence[str] = (),
+    refine: int = 1,
+) -> SceneMaker:
+    """A supervised run has no words: its scenes show classes only."""
+    table: ClassTable = dataset.classes  # type: ignore[assignment]
+    if experiment.is_supervised:
+        return SceneMaker(model, table, None, (), refine)
+    return SceneMaker(model, table, experiment.class_vocabulary(), tuple(queries), refine)
 
 
 def _true_classes(sample: Sample, grid: VoxelGrid, table: ClassTable) -> torch.Tensor | None:
@@ -178,16 +184,10 @@ class Reporter:
     facts: Mapping[str, str] = field(default_factory=dict)
     refine: int = 1
 
-    def maker(self) -> SceneMaker:
-        experiment = self.experiment
-        table: ClassTable = experiment.val_dataset.classes  # type: ignore[assignment]
-        words = None if experiment.is_supervised else experiment.class_vocabulary()
-        queries = () if experiment.is_supervised else tuple(self.queries)
-        return SceneMaker(self.model, table, words, queries, self.refine)
-
     def write(self, num_scenes: int = 3) -> list[Path]:
         """The files made."""
-        dataset, maker = self.experiment.val_dataset, self.maker()
+        dataset = self.experiment.val_dataset
+        maker = scene_maker(self.experiment, dataset, self.model, self.queries, self.refine)
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_scenes, len(dataset))).round().astype(int))
         scenes = [maker.scene(dataset[int(index)]) for index in chosen]
         run_dir = self.experiment.run_dir
@@ -238,7 +238,7 @@ def score_tables(scores: Scores) -> list[ScoreTable]:
 
 def loss_curves(run_dir: Path) -> list[Curve]:
     rows = read_log(run_dir / LOG_FILE)
-    names = [key for key in (rows[0] if rows else {}) if key == "loss" or "/" in key or key == "language"]
+    names = [key for key in (rows[0] if rows else {}) if key not in NO_LOSSES]
     steps = np.array([row["step"] for row in rows])
     return [Curve(name, steps, np.array([row[name] for row in rows], dtype=np.float64)) for name in names]
 
@@ -250,9 +250,9 @@ class RunApp:
     """A run behind the live page: held-out keyframes, asked any words."""
 
     def __init__(self, experiment: Experiment, model: OccupancyModel, refine: int = 1) -> None:
-        self.experiment, self.model = experiment, model
-        self.maker = Reporter(experiment, model, Scores(""), (), refine=refine).maker()
-        self.dataset = experiment.val_dataset
+        self.model = model
+        self.dataset = experiment.shown_val()
+        self.maker = scene_maker(experiment, self.dataset, model, refine=refine)
         self._predictions: dict[int, Prediction] = {}
 
     def frames(self) -> list[str]:
@@ -270,4 +270,4 @@ class RunApp:
     def query(self, frame: int, text: str) -> np.ndarray:
         if frame not in self._predictions:
             self.scene(frame)
-        return _heat(self._predictions[frame], text)
+        return self._predictions[frame].fit(text).numpy()

@@ -66,3 +66,13 @@ def test_power_one_makes_groups_equal():
 def test_nothing_seen_anywhere_has_no_weights():
     assert balance_weights([]) == []
     assert [len(weight) for weight in balance_weights([torch.zeros(0, 3), torch.zeros(0, 3)])] == [0, 0]
+
+
+def test_no_camera_sees_no_point():
+    sample = make_sample(num_views=0)
+    uv, visible = project_lidar(sample)
+    assert uv.shape == (0, sample.lidar.num_points, 2)
+    assert not visible.any()
+    known = teacher_point_features(sample, PixelPlace())
+    assert known.feature.shape == (0, 3)
+    assert len(known.index) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 
 from lexivox.data.transforms import Augment
 from lexivox.errors import DataError, WeightsError
-from lexivox.train.checkpoint import fill_model, load_weights
+from lexivox.train.checkpoint import fill_model, load_state, load_weights, save_state
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE, STATE_FILE, WEIGHTS_FILE, OptimOptions, Trainer, loss_terms
 
@@ -133,3 +134,51 @@ def test_a_loss_that_is_not_finite_stops_with_the_sample(make, tmp_path):
         next(model.heads["occupancy"].parameters()).fill_(float("nan"))
     with pytest.raises(DataError, match="loss must be finite; got nan at step 0 on sample-"):
         Trainer(model, make[1](2), OPTIONS, tmp_path).run()
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(make, tmp_path, monkeypatch):
+    model = make[0]()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda parameters, norm: torch.tensor(torch.nan))
+    with pytest.raises(DataError, match="gradient must be finite; got nan at step 0 on sample-"):
+        Trainer(model, make[1](2), OPTIONS, tmp_path).run()
+    assert weights_equal(model.state_dict(), before)
+
+
+def test_an_interrupt_in_the_middle_of_an_update_keeps_the_checkpoint(make, tmp_path, monkeypatch):
+    trainer = Trainer(make[0](), make[1](6), OPTIONS, tmp_path / "parts")
+    update = trainer.optimizer.step
+
+    def interrupted():
+        update()
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer.optimizer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    resumed = Trainer(make[0](seed=5), make[1](6), OPTIONS, tmp_path / "parts")
+    assert resumed.step == 2  # the checkpoint before the half step
+    resumed.run()
+    Trainer(make[0](), make[1](6), OPTIONS, tmp_path / "whole").run()
+    assert weights_equal(*(load_weights(tmp_path / f / WEIGHTS_FILE) for f in ("whole", "parts")))
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_older_state(tmp_path, monkeypatch):
+    path = tmp_path / STATE_FILE
+    save_state(path, {"step": 1, "model": {}, "optimizer": {}})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match="training state must be writable; got No space left"):
+        save_state(path, {"step": 2, "model": {}, "optimizer": {}})
+    assert load_state(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_no_training_state_is_named(tmp_path):
+    torch.save({"weights": torch.zeros(2)}, tmp_path / STATE_FILE)
+    with pytest.raises(WeightsError, match="training state must be readable; got something else"):
+        load_state(tmp_path / STATE_FILE)

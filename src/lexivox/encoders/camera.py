@@ -36,8 +36,8 @@ class CameraEncoder(nn.Module):
         num_frequencies: of the appended coordinates; None leaves them out, 0 appends x, y, z alone.
 
     Raises:
-        ConfigError: neither triplane nor pixel-aligned features are switched on, or the planes' grid is not
-            ``grid`` coarsened.
+        ConfigError: neither triplane nor pixel-aligned nor depth features are switched on, or the planes' grid
+            is not ``grid`` coarsened.
     """
 
     def __init__(

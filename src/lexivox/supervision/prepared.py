@@ -40,6 +40,7 @@ class PreparedSamples:
     ) -> None:
         self.dataset, self.image_hw, self.teacher, self.cache = dataset, image_hw, teacher, cache
         self.max_points, self.keep = max_points, keep
+        self.is_prepared = False
         self._weights: dict[int, torch.Tensor] = {}
         self._kept: OrderedDict[int, Sample] = OrderedDict()
 
@@ -64,6 +65,7 @@ class PreparedSamples:
             on_progress(index + 1, len(self))
         if self.teacher is not None and balance_power > 0.0:
             self._balance(balance_power)
+        self.is_prepared = True
 
     def _balance(self, power: float) -> None:
         features = [self[index].point_features for index in range(len(self))]
