@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from lexivox.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from lexivox.data.transforms import Augment
     from lexivox.data.types import Sample, SampleDataset
@@ -113,11 +113,17 @@ DataConfig = Annotated[NuscenesData | PandasetData, Field(discriminator="kind")]
 
 
 class ImageConfig(Config):
-    """``backbone="street"`` starts from the shipped street network (stages and widths are then its own)."""
+    """Images to a pyramid.
+
+    Attributes:
+        backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
+            street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``.
+    """
 
     image_hw: tuple[PositiveInt, PositiveInt]
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
-    backbone: Literal["scratch", "street"] = "scratch"
+    backbone: Literal["scratch", "street", "espnet"] = "scratch"
+    weights: str | None = None
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
     num_levels: PositiveInt = 2
@@ -126,15 +132,14 @@ class ImageConfig(Config):
     def build(self) -> ImageEncoder:
         from lexivox.encoders.image import ImageEncoder
 
-        if self.backbone == "street":
-            from lexivox.teachers.street import street_backbone
-
+        pretrained = self._pretrained()
+        if pretrained is not None:
             return ImageEncoder(
                 self.channels,
                 num_levels=self.num_levels,
                 bfloat16=self.bfloat16,
-                backbone=street_backbone(),
-                mean=(0.0, 0.0, 0.0),  # the street network standardises by itself
+                backbone=pretrained,
+                mean=(0.0, 0.0, 0.0),  # pretrained networks standardise by themselves
                 std=(1.0, 1.0, 1.0),
             )
         return ImageEncoder(
@@ -144,6 +149,19 @@ class ImageConfig(Config):
             widths=self.widths,
             blocks=self.blocks,
         )
+
+    def _pretrained(self) -> nn.Module | None:
+        if self.backbone == "street":
+            from lexivox.teachers.street import street_backbone
+
+            return street_backbone()
+        if self.backbone == "espnet":
+            from lexivox.teachers.espnet import EspNetBackbone, load_espnet
+
+            if self.weights is None:
+                raise ConfigError("backbone 'espnet' must have weights; got none. Set encoder.image.weights.")
+            return EspNetBackbone(load_espnet(self.weights))
+        return None
 
 
 class TriplaneConfig(Config):

@@ -49,10 +49,13 @@ class EspNet(nn.Module):
         self.classifier = _deconv(num_classes)
 
     def forward(self, image: Float[Tensor, "V 3 H W"]) -> Float[Tensor, "V K H W"]:
-        half, quarter, eighth = self.encoder(image)  # strides 2, 4, 8; the last one has K channels
-        deep = self.up_l3(self.br(eighth))
+        return self.classifier(self.decode(*self.encoder.stages(image)))
+
+    def decode(self, half: Tensor, quarter: Tensor, eighth: Tensor) -> Float[Tensor, "V K h w"]:
+        """Class evidence at stride 2 from the encoder's stages at strides 2, 4 and 8."""
+        deep = self.up_l3(self.br(self.encoder.classifier(eighth)))
         middle = self.up_l2(self.combine_l2_l3(torch.cat([self.level3_C(quarter), deep], dim=1)))
-        return self.classifier(self.conv(torch.cat([middle, half], dim=1)))
+        return self.conv(torch.cat([middle, half], dim=1))
 
 
 class EspEncoder(nn.Module):
@@ -70,7 +73,8 @@ class EspEncoder(nn.Module):
         self.b3 = _NormAct(256)
         self.classifier = _ConvHolder(256, num_classes, 1)
 
-    def forward(self, image: Float[Tensor, "V 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
+    def stages(self, image: Float[Tensor, "V 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at strides 2, 4 and 8: 16, 131 and 256 channels."""
         half_image = F.avg_pool2d(image, 3, stride=2, padding=1)
         quarter_image = F.avg_pool2d(half_image, 3, stride=2, padding=1)
         first_half = self.level1(image)
@@ -81,7 +85,29 @@ class EspEncoder(nn.Module):
         first = stage = self.level3_0(quarter)
         for block in self.level3:
             stage = block(stage)
-        return first_half, quarter, self.classifier(self.b3(torch.cat([first, stage], dim=1)))
+        return first_half, quarter, self.b3(torch.cat([first, stage], dim=1))
+
+
+class EspNetBackbone(nn.Module):
+    """The published network as the frozen start of a student's image encoder: RGB 0..255 to strides 4 and 8.
+
+    Nothing in it is trained, which costs no backward pass and leaves nothing to overfit on a short recording.
+    """
+
+    def __init__(self, network: EspNet) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.channels = (131 + network.level3_C.conv.out_channels, 256)
+
+    def train(self, mode: bool = True) -> EspNetBackbone:
+        """Stays in evaluation mode, norms included."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> list[Tensor]:
+        half, quarter, eighth = self.network.encoder.stages(standardize(images))
+        evidence = F.avg_pool2d(self.network.decode(half, quarter, eighth), 2)
+        return [torch.cat([quarter, evidence], dim=1), eighth]
 
 
 class _PyramidBranches(nn.Module):
@@ -196,9 +222,14 @@ class EspNetSegmenter:
 
 def preprocess(images: UInt8[Tensor, "V 3 H W"], image_hw: tuple[int, int]) -> Float[Tensor, "V 3 h w"]:
     """RGB 0..255 to what the network was trained on: BGR, standardised, then divided by 255 once more."""
-    resized = F.interpolate(images.float(), size=image_hw, mode="bilinear", align_corners=False, antialias=True)
-    mean, std = (resized.new_tensor(values)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
-    return (resized.flip(1) - mean) / std / 255
+    return standardize(
+        F.interpolate(images.float(), size=image_hw, mode="bilinear", align_corners=False, antialias=True)
+    )
+
+
+def standardize(images: Float[Tensor, "V 3 H W"]) -> Float[Tensor, "V 3 H W"]:
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN_BGR, _STD_BGR))
+    return (images.flip(1) - mean) / std / 255
 
 
 def load_espnet(weights: str | Path) -> EspNet:
