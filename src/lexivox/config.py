@@ -287,6 +287,7 @@ class LidarOccupancyConfig(Config):
     lovasz: Weight = 1.0
     unobserved_weight: Weight = 0.1
     max_voxels: Annotated[int, Field(ge=0)] = 24_000
+    occupied_weight: PositiveFloat = 1.0
     balance: Share = 0.0
 
     def build(self) -> Supervision:

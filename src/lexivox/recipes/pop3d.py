@@ -88,7 +88,8 @@ def _small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
 
 def _small_supervision() -> list[SupervisionConfig]:
     """Rays, and the teacher at LiDAR points and at the centres of their voxels, where the map is read."""
-    return [LidarOccupancyConfig(max_voxels=16_000), LanguageConfig(voxel_weight=1.0)]
+    rays = LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0, balance=1.0)
+    return [rays, LanguageConfig(voxel_weight=0.5)]
 
 
 def _small_heads() -> HeadsConfig:

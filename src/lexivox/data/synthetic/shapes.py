@@ -67,11 +67,6 @@ class Shapes:
     def __getitem__(self, rows: Array) -> Shapes:
         return Shapes(*(getattr(self, f.name)[rows] for f in fields(self)))
 
-    @property
-    def canonical_from_world(self) -> Array:
-        """The matrices ``(N, 3, 3)`` of ``q = (xyz - center) @ matrix``."""
-        return self.rotation / self.half[:, None, :]
-
     def corners(self) -> Array:
         """Corners ``(N, 8, 3)`` of the oriented bounding boxes."""
         signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
