@@ -173,3 +173,9 @@ def test_language_at_voxels_is_the_mean_of_their_points():
     inside = GRID.contains(points.xyz)
     assert len(voxels.xyz) == len(torch.cat([own, points.batch[:, None]], dim=1)[inside].unique(dim=0))
     assert set(supervision(scene_of(lambda h, x: torch.ones(len(x), 8)), batch)) == {"language", "language/voxels"}
+
+
+def test_occupied_voxels_weigh_more_when_asked():
+    target = prepared(LidarOccupancy(max_voxels=0, occupied_weight=2.5)).targets.occupancy
+    assert (target.weight[target.label == OCCUPIED] == 2.5).all()
+    assert (target.weight[target.label != OCCUPIED] == 1.0).all()

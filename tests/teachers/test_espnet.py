@@ -12,6 +12,7 @@ from lexivox.teachers.espnet import (
     CITYSCAPES_NAMES,
     EspDown,
     EspNet,
+    EspNetBackbone,
     EspNetSegmenter,
     load_espnet,
     preprocess,
@@ -33,6 +34,16 @@ def test_network_has_the_published_size_and_shapes() -> None:
     assert sum(value.numel() for value in network.parameters()) == 364_569
     with torch.no_grad():
         assert network(torch.zeros(2, 3, 64, 128)).shape == (2, 20, 64, 128)
+
+
+def test_backbone_is_frozen_and_gives_two_levels() -> None:
+    backbone = EspNetBackbone(EspNet()).train()
+    assert not any(module.training for module in backbone.modules())
+    fine, coarse = backbone(torch.zeros(2, 3, 64, 128))
+    assert (fine.shape, coarse.shape) == ((2, 151, 16, 32), (2, 256, 8, 16))
+    assert backbone.channels == (151, 256)
+    assert not fine.requires_grad
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 def test_pyramid_adds_branches_up_hierarchically() -> None:

@@ -30,8 +30,8 @@ class LidarOccupancy:
         max_voxels: voxels asked per sample and step; 0 = all.
         occupied_weight: of an occupied voxel beside a free one in the cross-entropy (spec 4.2 allows for it). IoU is
             best when voxels are called occupied well below an even chance, which weight 1 aims at.
-        balance: occupied voxels weigh ``w ** balance`` times more, w being the mean weight of the teacher's points inside: what
-            the teacher sees rarely (people, poles) counts more, and no label is needed to know it. 0 = all the same.
+        balance: occupied voxels weigh ``w ** balance`` times more, w being the mean weight of the teacher's points
+            inside: what it sees rarely (people, poles) counts more, and no label is needed to know it. 0 = off.
     """
 
     target: OccupancyTarget = "exact"
