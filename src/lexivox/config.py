@@ -129,10 +129,11 @@ class ImageConfig(Config):
     num_levels: PositiveInt = 2
     bfloat16: bool = True
 
-    def build(self) -> ImageEncoder:
+    def build(self, fetch_weights: bool = True) -> ImageEncoder:
+        """``fetch_weights=False`` builds the same network for weights that come from elsewhere."""
         from lexivox.encoders.image import ImageEncoder
 
-        pretrained = self._pretrained()
+        pretrained = self._pretrained(fetch_weights)
         if pretrained is not None:
             return ImageEncoder(
                 self.channels,
@@ -150,14 +151,16 @@ class ImageConfig(Config):
             blocks=self.blocks,
         )
 
-    def _pretrained(self) -> nn.Module | None:
+    def _pretrained(self, fetch_weights: bool) -> nn.Module | None:
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
 
             return street_backbone()
         if self.backbone == "espnet":
-            from lexivox.teachers.espnet import EspNetBackbone, load_espnet
+            from lexivox.teachers.espnet import EspNet, EspNetBackbone, load_espnet
 
+            if not fetch_weights:
+                return EspNetBackbone(EspNet())
             if self.weights is None:
                 raise ConfigError("backbone 'espnet' must have weights; got none. Set encoder.image.weights.")
             return EspNetBackbone(load_espnet(self.weights))
@@ -186,7 +189,7 @@ class CameraEncoderConfig(Config):
     depth_channels: PositiveInt = 8
     num_frequencies: Annotated[int, Field(ge=0)] | None = 4
 
-    def build(self, grid: VoxelGrid) -> CameraEncoder:
+    def build(self, grid: VoxelGrid, fetch_weights: bool = True) -> CameraEncoder:
         from lexivox.encoders.camera import CameraEncoder
         from lexivox.encoders.triplane import TriplaneEncoder
 
@@ -203,7 +206,7 @@ class CameraEncoderConfig(Config):
         )
         return CameraEncoder(
             grid,
-            image=image.build(),
+            image=image.build(fetch_weights),
             triplane=triplane,
             pixel_aligned=self.pixel_aligned,
             depth_bins=self.depth_bins,
@@ -397,8 +400,10 @@ class ExperimentConfig(Config):
         return self.model_copy(update=parts)
 
 
-def build_model(config: ExperimentConfig, language_channels: int, text_encoder: TextEncoder | None) -> OccupancyModel:
-    """The network of an experiment, freshly initialised from ``train.seed``."""
+def build_model(
+    config: ExperimentConfig, language_channels: int, text_encoder: TextEncoder | None, fetch_weights: bool = True
+) -> OccupancyModel:
+    """The network of an experiment, freshly initialised from ``train.seed``, its backbone pretrained if it says so."""
     import torch
 
     from lexivox.model import OccupancyModel
@@ -406,7 +411,7 @@ def build_model(config: ExperimentConfig, language_channels: int, text_encoder: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         grid = config.grid.build()
-        encoder = config.encoder.build(grid)
+        encoder = config.encoder.build(grid, fetch_weights)
         semantic = semantic_config(config)
         wanted = {
             "occupancy": (config.heads.occupancy, 2),

@@ -230,7 +230,7 @@ def load(run: str | Path) -> OccupancyModel:
     config = open_run(run_dir).config
     text_encoder = _load_words(run_dir) if (run_dir / TEXT_FILE).exists() else None
     weights = load_weights(weights_file)
-    model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder)
+    model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder, fetch_weights=False)
     fill_model(model, weights, config.name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval()

@@ -89,14 +89,16 @@ def _small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
 def _small_supervision() -> list[SupervisionConfig]:
     """Rays, and the teacher at LiDAR points and at the centres of their voxels, where the map is read."""
     rays = LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0, balance=1.0)
-    return [rays, LanguageConfig(voxel_weight=0.5)]
+    return [rays, LanguageConfig(weight=3.0, voxel_weight=1.2)]
 
 
 def _small_heads() -> HeadsConfig:
     return HeadsConfig(occupancy=HeadConfig(num_layers=3), language=HeadConfig(num_layers=3))
 
 
-def _small_training(steps: int, ema: float = 0.0, weight_decay: float = 0.01) -> TrainConfig:
+def _small_training(
+    steps: int, balance_power: float = 0.9, ema: float = 0.0, weight_decay: float = 0.01
+) -> TrainConfig:
     """The pretrained backbone learns slowly, as published; rare things that the teacher sees weigh more."""
     return TrainConfig(
         steps=steps,
@@ -105,7 +107,7 @@ def _small_training(steps: int, ema: float = 0.0, weight_decay: float = 0.01) ->
         ema=ema,
         weight_decay=weight_decay,
         precision="bfloat16",
-        balance_power=0.9,
+        balance_power=balance_power,
     )
 
 
@@ -133,13 +135,19 @@ def pop3d_pandaset(
             train_keyframes=[0, 5, 10, 15, 20, 25, 30, 35, 40],
             val_keyframes=[45, 50, 55],
         ),
-        encoder=_small_encoder((256, 448)),
+        encoder=CameraEncoderConfig(
+            image=ImageConfig(image_hw=(288, 512), backbone="espnet", weights=espnet),
+            triplane=TriplaneConfig(coarsen=2),
+        ),
         heads=_small_heads(),
         teacher=EspnetTeacherConfig(weights=espnet),
-        supervision=_small_supervision(),
-        # Nine keyframes from nearly one place: without strong changes a network learns the place by heart.
-        augment=AugmentConfig(turn_deg=45.0, color=0.35, drop_view_prob=0.15),
-        train=_small_training(steps=900, ema=0.99, weight_decay=0.05),
+        supervision=[
+            LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0),
+            LanguageConfig(voxel_weight=0.5),
+        ],
+        # Nine keyframes from nearly one place: without turning the world a network learns the place by heart.
+        augment=AugmentConfig(turn_deg=30.0),
+        train=_small_training(steps=800, balance_power=0.5, ema=0.99, weight_decay=0.05),
         vocabulary={name: list(phrases) for name, phrases in PANDASET9_QUERIES.items()},
         queries={
             "car": ["car"],
