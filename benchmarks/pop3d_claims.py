@@ -16,7 +16,8 @@ import statistics
 import time
 from pathlib import Path
 
-from lexivox.config import ExperimentConfig, load_config, with_overrides
+from lexivox.config import ExperimentConfig
+from lexivox.config_text import load_config, with_overrides
 from lexivox.demo import CitySize, make_city
 from lexivox.errors import ConfigError
 from lexivox.evaluate.report import ScoreTable

@@ -26,10 +26,8 @@ from lexivox.config import (
     TrainConfig,
     TriplaneConfig,
     build_model,
-    load_config,
-    validated,
-    with_overrides,
 )
+from lexivox.config_text import load_config, validated, with_overrides
 from lexivox.errors import ConfigError, DataError, LexivoxError
 from lexivox.recipes import RECIPES, supervised
 from lexivox.train.data import TrainingSteps

@@ -12,7 +12,7 @@ import torch
 from helpers import TINY
 from PIL import Image, ImageStat
 
-from lexivox.config import load_config
+from lexivox.config_text import load_config
 from lexivox.demo import CitySize, run_demo
 from lexivox.errors import ConfigError, DataError, WeightsError
 from lexivox.experiment import Experiment, load, open_run

@@ -18,7 +18,7 @@ import lexivox
 ROOT = Path(lexivox.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 350
-LONGER = {"config.py": 480, "cli.py": 400}
+LONGER = {"config.py": 450, "cli.py": 400}
 """The vocabulary of the library on one page, and all verbs on another."""
 
 FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pickle5", "dill", "cloudpickle"}

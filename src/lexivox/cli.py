@@ -108,7 +108,7 @@ def _require_positive(option: str, value: int) -> None:
 
 
 def _config(recipe: str, overrides: Sequence[str]) -> ExperimentConfig:
-    from lexivox.config import load_config, with_overrides
+    from lexivox.config_text import load_config, with_overrides
     from lexivox.recipes import RECIPES
 
     if recipe in RECIPES:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lexivox.config import ExperimentConfig, with_overrides
+from lexivox.config import ExperimentConfig
+from lexivox.config_text import with_overrides
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment, OnProgress
 from lexivox.files import write_atomically

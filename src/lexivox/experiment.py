@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lexivox.config import ExperimentConfig, LanguageConfig, build_model, load_config, semantic_config
+from lexivox.config import ExperimentConfig, LanguageConfig, build_model, semantic_config
+from lexivox.config_text import load_config
 from lexivox.data.cache import FeatureCache
 from lexivox.data.classes import ClassTable
 from lexivox.data.types import Sample, SampleDataset

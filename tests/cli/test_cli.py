@@ -14,7 +14,7 @@ import pytest
 from helpers import TINY
 
 from lexivox import cli
-from lexivox.config import load_config
+from lexivox.config_text import load_config
 from lexivox.prediction import Prediction
 
 VERBS = ("demo", "doctor", "targets", "train", "evaluate", "predict", "query", "view", "show")
