@@ -18,11 +18,13 @@ def test_turning_the_axes_moves_no_point_in_any_image():
     torch.testing.assert_close(uv[visible], turned_uv[visible], atol=1e-3, rtol=1e-4)
 
 
-def test_turning_moves_the_points_of_the_ego_frame_counter_clockwise():
+def test_turning_moves_the_points_of_the_ego_frame_counter_clockwise_about_the_lidar():
     sample = make_sample()
-    before = sample.ego_from_lidar.apply(sample.lidar.xyz)
+    sensor = sample.ego_from_lidar.translation
+    before = sample.ego_from_lidar.apply(sample.lidar.xyz) - sensor
     turned = turn(sample, 0.5)
-    after = turned.ego_from_lidar.apply(turned.lidar.xyz)
+    torch.testing.assert_close(turned.ego_from_lidar.translation, sensor)
+    after = turned.ego_from_lidar.apply(turned.lidar.xyz) - sensor
     angle = torch.atan2(after[:, 1], after[:, 0]) - torch.atan2(before[:, 1], before[:, 0])
     torch.testing.assert_close(torch.remainder(angle, 2 * torch.pi), torch.full_like(angle, 0.5), atol=1e-3, rtol=0)
 

@@ -33,18 +33,21 @@ def _resize_view(view: CameraView, image_hw: tuple[int, int]) -> CameraView:
 
 
 def turn(sample: Sample, yaw_rad: float) -> Sample:
-    """Turn the ego and the LiDAR axes about z under the world, which stays: the grid then lies askew in it.
+    """Turn the ego and the LiDAR axes under the world, which stays: the grid then lies askew in it.
 
-    Voxel labels do not survive, because the grid they were made on no longer matches.
+    The pivot is the vertical through the LiDAR, so that the sensor keeps its place in the ego frame, and with it
+    the rings that its lasers draw on the ground. Voxel labels do not survive, because their grid no longer matches.
     """
     turned = RigidTransform.from_yaw(yaw_rad)
+    pivot = sample.ego_from_lidar.translation * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    ego_turned = RigidTransform(turned.rotation, pivot - turned.rotation @ pivot)
     return replace(
         sample,
-        views=tuple(replace(v, ego_from_cam=turned @ v.ego_from_cam) for v in sample.views),
+        views=tuple(replace(v, ego_from_cam=ego_turned @ v.ego_from_cam) for v in sample.views),
         lidar=replace(sample.lidar, xyz=turned.apply(sample.lidar.xyz)),
-        ego_from_lidar=turned @ sample.ego_from_lidar @ turned.inverse(),
-        global_from_ego=sample.global_from_ego @ turned.inverse(),
-        boxes=None if sample.boxes is None else _turn_boxes(sample.boxes, turned, yaw_rad),
+        ego_from_lidar=ego_turned @ sample.ego_from_lidar @ turned.inverse(),
+        global_from_ego=sample.global_from_ego @ ego_turned.inverse(),
+        boxes=None if sample.boxes is None else _turn_boxes(sample.boxes, ego_turned, yaw_rad),
         voxel_labels=None,
     )
 
