@@ -16,16 +16,13 @@ import statistics
 import time
 from pathlib import Path
 
-from lexivox.config import ExperimentConfig
-from lexivox.config_text import load_config, with_overrides
+from finished_runs import finished_run, seeded
+
+from lexivox.config_text import with_overrides
 from lexivox.demo import CitySize, make_city
-from lexivox.errors import ConfigError
-from lexivox.evaluate.report import ScoreTable
-from lexivox.experiment import CONFIG_FILE, SCORES_FILE, Experiment
 from lexivox.files import write_atomically
 from lexivox.progress import progress_bars
 from lexivox.recipes.pop3d import pop3d_tiny, supervised
-from lexivox.report import headline_scores
 
 SEEDS = (0, 1, 2)
 CITY = CitySize(train_drives=16, val_drives=5, keyframes=4)
@@ -48,7 +45,7 @@ def main() -> None:
             for variant in (config, supervised(config)):
                 rows |= {
                     (method, seed): row
-                    for method, row in run(seeded(variant, seed), arguments.out, on_progress).items()
+                    for method, row in finished_run(seeded(variant, seed), arguments.out, on_progress).items()
                 }
     claims = judge(rows, arguments.seeds)
     print(markdown(rows, claims, arguments.seeds))
@@ -59,24 +56,6 @@ def main() -> None:
         "config": config.model_dump(mode="json"),
     }
     write_atomically(arguments.out / "claims.json", lambda f: f.write(json.dumps(saved, indent=2).encode()))
-
-
-def seeded(config: ExperimentConfig, seed: int) -> ExperimentConfig:
-    return config.changed(train=config.train.model_copy(update={"seed": seed}))
-
-
-def run(config: ExperimentConfig, out: Path, on_progress) -> dict[str, dict[str, float]]:
-    """Headline scores of one training, from the run folder when it is already there."""
-    folder = out / f"{config.name}_seed{config.train.seed}"
-    if (folder / CONFIG_FILE).exists() and load_config(folder / CONFIG_FILE) != config:
-        raise ConfigError(f"a folder of claims must keep one config; got another. Choose another --out: {folder}.")
-    if not (folder / SCORES_FILE).exists():
-        experiment = Experiment(config, folder, cache_dir=out / "cache")
-        work = folder.name
-        experiment.make_targets(lambda _, done, total: on_progress(f"targets {work}", done, total))
-        model = experiment.train(lambda step, steps, terms: on_progress(f"training {work}", step, steps))
-        experiment.evaluate(model, on_progress=lambda _, d, n: on_progress(f"scoring {work}", d, n))
-    return headline_scores(ScoreTable.from_json((folder / SCORES_FILE).read_text()))
 
 
 def judge(rows: dict[tuple[str, int], dict[str, float]], seeds: list[int]) -> dict[str, dict[str, float]]:
