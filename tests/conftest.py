@@ -8,7 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
+
+if not torch.cuda.is_available():  # read when triton is imported: its kernels run on CPU tensors, slowly
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 install_import_hook("lexivox", "beartype.beartype")
 

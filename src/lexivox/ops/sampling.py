@@ -9,7 +9,10 @@ With long rows that is the fastest way on a CPU; the short rows of attention hea
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -103,24 +106,67 @@ def deformable_gather(
 ) -> Float[Tensor, "P C"]:
     """Multi-scale deformable sampling for packed queries (Deformable DETR, eq. 3, without the projections).
 
+    On CUDA a Triton kernel runs; its gradients are the same in every run under
+    ``torch.use_deterministic_algorithms(True)`` only.
+
     Args:
-        value: tokens of N pyramids, the levels one after the other, each row-major.
+        value: tokens of N pyramids, the levels one after the other, each row-major; any float dtype.
         level_hw: height and width of every level; their areas sum to T.
-        locations: where to read, (x, y) in [0, 1] of the image; outside counts 0.
+        locations: where to read, (x, y) in [0, 1] of the image; outside counts 0. Best in float32 or wider:
+            bfloat16 knows only 256 places along an image.
         attention: weight of every sample.
         count: how many queries read each pyramid; the queries stand in that order and ``sum(count) == P``.
 
     Returns:
-        The heads' weighted sums side by side, C = heads * c.
+        The heads' weighted sums side by side, C = heads * c, in the dtype of ``value``.
     """
-    if not any(count):  # grid_sample refuses an empty list of places
+    if not any(count):  # grid_sample refuses an empty list of places, and kernels an empty grid
         return value.new_zeros(0, value.shape[2] * value.shape[3])
+    if value.device.type == "cuda" and has_triton():
+        return deformable_gather_triton(value, level_hw, locations, attention, count)
+    return deformable_gather_torch(value, level_hw, locations, attention, count)
+
+
+@cache
+def has_triton() -> bool:
+    """True when triton is installed; it comes with torch's builds for CUDA."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def deformable_gather_triton(
+    value: Float[Tensor, "N T heads c"],
+    level_hw: Sequence[tuple[int, int]],
+    locations: Float[Tensor, "P heads L S 2"],
+    attention: Float[Tensor, "P heads L S"],
+    count: Sequence[int],
+) -> Float[Tensor, "P C"]:
+    """:func:`deformable_gather` by the Triton kernel, for at least one query."""
+    from lexivox.ops.kernels import deformable_triton
+
+    areas = [height * width for height, width in level_hw]
+    firsts = accumulate([0, *areas[:-1]])
+    levels = [(height, width, first) for (height, width), first in zip(level_hw, firsts, strict=True)]
+    like = {"dtype": torch.int32, "device": value.device}
+    pyramids, counts = torch.arange(len(count), **like), torch.tensor(list(count), **like)
+    owner = torch.repeat_interleave(pyramids, counts, output_size=len(locations))
+    inputs = value.contiguous(), torch.tensor(levels, **like), owner, locations.contiguous(), attention.contiguous()
+    return deformable_triton.deformable_gather(*inputs)
+
+
+def deformable_gather_torch(
+    value: Float[Tensor, "N T heads c"],
+    level_hw: Sequence[tuple[int, int]],
+    locations: Float[Tensor, "P heads L S 2"],
+    attention: Float[Tensor, "P heads L S"],
+    count: Sequence[int],
+) -> Float[Tensor, "P C"]:
+    """:func:`deformable_gather` in torch, on any device, for at least one query."""
     # Cut with split and unbind: their gradients are one copy, those of index slices a full volume each.
     areas = [height * width for height, width in level_hw]
-    maps = value.permute(0, 2, 3, 1).split(areas, dim=-1)  # L x (N, heads, c, h * w)
+    maps = value.to(locations.dtype).permute(0, 2, 3, 1).split(areas, dim=-1)  # L x (N, heads, c, h * w)
     places = (2.0 * locations - 1.0).permute(2, 1, 0, 3, 4).unbind()  # L x (heads, P, S, 2)
     weights = attention.permute(2, 1, 0, 3).unbind()  # L x (heads, P, S)
-    totals = [value.new_zeros(())] * len(count)
+    totals = [locations.new_zeros(())] * len(count)
     for level, (height, width) in enumerate(level_hw):
         planes = maps[level].unflatten(-1, (height, width)).unbind()  # N x (heads, c, h, w)
         level_places, level_weights = (
@@ -132,7 +178,7 @@ def deformable_gather(
                 read = F.grid_sample(planes[pyramid], level_places[pyramid], align_corners=False)
                 totals[pyramid] = totals[pyramid] + (read * level_weights[pyramid][:, None]).sum(-1)
     parts = [total.flatten(0, 1).T for total, queries in zip(totals, count, strict=True) if queries]
-    return torch.cat(parts)
+    return torch.cat(parts).to(value.dtype)
 
 
 def multi_scale_deformable_sampling(
