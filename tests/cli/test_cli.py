@@ -132,17 +132,17 @@ def test_show(tiny_run, tmp_path, capsys):
 
 
 def test_view_answers(tiny_run, monkeypatch, capsys):
-    from lexivox.view.server import ViewServer
+    from lexivox.view.local import LocalServer
 
-    ready: list[ViewServer] = []
-    bound, serve_forever = threading.Event(), ViewServer.serve_forever
+    ready: list[LocalServer] = []
+    bound, serve_forever = threading.Event(), LocalServer.serve_forever
 
     def serve(self, *args):
         ready.append(self)
         bound.set()
         serve_forever(self, 0.05)
 
-    monkeypatch.setattr(ViewServer, "serve_forever", serve)
+    monkeypatch.setattr(LocalServer, "serve_forever", serve)
     thread = threading.Thread(target=cli.main, args=(["view", str(tiny_run), "--port", "0"],), daemon=True)
     thread.start()
     assert bound.wait(60)
@@ -297,7 +297,7 @@ def test_wrong_predictions(tiny_run, tmp_path, capsys):
 
 @pytest.mark.parametrize("port", ["99999", "-1"])
 def test_view_at_a_wrong_port(port, tiny_run, capsys):
-    assert "address of the viewer must be free" in refused(capsys, "view", tiny_run, "--port", port)
+    assert "address of the page must be free" in refused(capsys, "view", tiny_run, "--port", port)
 
 
 def test_demo_with_a_wrong_option(tmp_path, capsys):

@@ -14,7 +14,8 @@ from streets import StreetApp
 
 from lexivox.errors import ConfigError
 from lexivox.view.live import LiveSession, split_phrasings
-from lexivox.view.server import ViewServer, make_server, serve
+from lexivox.view.local import LocalServer
+from lexivox.view.server import make_server, serve
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def app() -> StreetApp:
 
 
 @pytest.fixture
-def server(app: StreetApp) -> Iterator[ViewServer]:
+def server(app: StreetApp) -> Iterator[LocalServer]:
     with make_server(app, title="toy <b>") as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -33,7 +34,7 @@ def server(app: StreetApp) -> Iterator[ViewServer]:
 
 
 def ask(
-    server: ViewServer, method: str, path: str, body: bytes | None = None, **headers: str
+    server: LocalServer, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     try:
@@ -45,13 +46,13 @@ def ask(
         connection.close()
 
 
-def query(server: ViewServer, wish: Any, **headers: str) -> tuple[int, Any]:
+def query(server: LocalServer, wish: Any, **headers: str) -> tuple[int, Any]:
     headers = {"Content_Type": "application/json"} | headers
     status, _, body = ask(server, "POST", "/query", json.dumps(wish).encode(), **headers)
     return status, json.loads(body)
 
 
-def test_page_loads_keyframes_only_when_asked(server: ViewServer, app: StreetApp) -> None:
+def test_page_loads_keyframes_only_when_asked(server: LocalServer, app: StreetApp) -> None:
     status, headers, body = ask(server, "GET", "/")
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -66,7 +67,7 @@ def test_page_loads_keyframes_only_when_asked(server: ViewServer, app: StreetApp
     assert app.loaded == [2]
 
 
-def test_a_query_scores_every_voxel(server: ViewServer, app: StreetApp) -> None:
+def test_a_query_scores_every_voxel(server: LocalServer, app: StreetApp) -> None:
     status, answer = query(server, {"text": " car , pole", "frame": 1})
     assert status == 200
     assert app.asked == [(1, "car"), (1, "pole")]
@@ -87,30 +88,30 @@ def test_a_query_scores_every_voxel(server: ViewServer, app: StreetApp) -> None:
         ([], "Body must be a JSON object."),
     ],
 )
-def test_errors_are_one_clear_line(server: ViewServer, wish: Any, message: str) -> None:
+def test_errors_are_one_clear_line(server: LocalServer, wish: Any, message: str) -> None:
     assert query(server, wish) == (400, {"error": message})
 
 
-def test_a_failing_model_does_not_stop_the_server(server: ViewServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_model_does_not_stop_the_server(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
     status, answer = query(server, {"text": "crash", "frame": 0})
-    assert (status, answer["error"]) == (500, "The model failed (RuntimeError: the weights melted).")
-    assert "a request of the viewer failed" in caplog.text
+    assert (status, answer["error"]) == (500, "The request failed (RuntimeError: the weights melted).")
+    assert "a request of the page failed" in caplog.text
     assert query(server, {"text": "car", "frame": 0})[0] == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
-def test_other_hosts_are_refused(server: ViewServer, host: str) -> None:
+def test_other_hosts_are_refused(server: LocalServer, host: str) -> None:
     assert ask(server, "GET", "/", Host=host)[0] == 403
     assert query(server, {"text": "car", "frame": 0}, Host=host)[0] == 403
 
 
-def test_names_of_this_machine_are_served(server: ViewServer) -> None:
+def test_names_of_this_machine_are_served(server: LocalServer) -> None:
     port = server.server_port
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
         assert ask(server, "GET", "/favicon.ico", Host=host)[0] == 200
 
 
-def test_other_origins_are_refused(server: ViewServer) -> None:
+def test_other_origins_are_refused(server: LocalServer) -> None:
     wish = {"text": "car", "frame": 0}
     own = f"http://127.0.0.1:{server.server_port}"
     assert query(server, wish, Origin=own)[0] == 200
@@ -119,11 +120,11 @@ def test_other_origins_are_refused(server: ViewServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/x", "/etc/passwd", "/style.css", "//evil", "/scene/"])
-def test_no_path_leads_to_a_file(server: ViewServer, path: str) -> None:
+def test_no_path_leads_to_a_file(server: LocalServer, path: str) -> None:
     assert ask(server, "GET", path)[0] == 404
 
 
-def test_bodies_are_small_json(server: ViewServer) -> None:
+def test_bodies_are_small_json(server: LocalServer) -> None:
     json_type = {"Content_Type": "application/json"}
     assert ask(server, "POST", "/query", b"{}", Content_Type="text/plain")[0] == 415
     assert ask(server, "POST", "/query", b"{", **json_type)[0] == 400
@@ -158,12 +159,12 @@ def test_old_keyframes_are_forgotten() -> None:
     assert app.loaded == [0, 1, 2, 3, 4, 1]
 
 
-def test_a_taken_port_is_one_line(server: ViewServer, app: StreetApp) -> None:
+def test_a_taken_port_is_one_line(server: LocalServer, app: StreetApp) -> None:
     with pytest.raises(ConfigError, match="must be free and on this machine; got 127"):
         make_server(app, port=server.server_port)
 
 
-def test_serving_everywhere_must_be_asked_for(server: ViewServer, app: StreetApp) -> None:
+def test_serving_everywhere_must_be_asked_for(server: LocalServer, app: StreetApp) -> None:
     assert server.bound_host == "127.0.0.1"
     with make_server(app, "0.0.0.0") as everywhere:
         assert everywhere.is_own_name("192.168.1.5:80")
@@ -171,10 +172,10 @@ def test_serving_everywhere_must_be_asked_for(server: ViewServer, app: StreetApp
 
 
 def test_serve_tells_its_address_and_ends_on_interrupt(app: StreetApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: ViewServer) -> None:
+    def interrupted(self: LocalServer) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ViewServer, "serve_forever", interrupted)
+    monkeypatch.setattr(LocalServer, "serve_forever", interrupted)
     told: list[str] = []
     serve(app, ready=told.append)
     assert told[0].startswith("http://127.0.0.1:")
