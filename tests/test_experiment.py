@@ -13,9 +13,10 @@ from helpers import TINY
 from PIL import Image, ImageStat
 
 from lexivox.config_text import load_config
+from lexivox.data.subset import token_record
 from lexivox.demo import CitySize, run_demo
 from lexivox.errors import ConfigError, DataError, WeightsError
-from lexivox.experiment import Experiment, load, open_run
+from lexivox.experiment import TOKENS_FILE, Experiment, load, open_run
 from lexivox.model import OccupancyModel
 from lexivox.report import HEADLINES, Reporter, RunApp
 from lexivox.train.checkpoint import load_weights
@@ -277,3 +278,10 @@ def test_a_recording_without_labels_can_be_looked_at(run_copy):
     app = RunApp(open_run(run_copy), load(run_copy))
     assert app.scene(0).truth is None
     assert np.isfinite(app.query(0, "automobile")).all()
+
+
+def test_a_run_records_its_keyframes(tiny_run):
+    record = json.loads((tiny_run / TOKENS_FILE).read_text())
+    tokens = list(open_run(tiny_run).train_samples.dataset.tokens)
+    assert record == token_record(tokens)
+    assert record["count"] == 2

@@ -58,6 +58,7 @@ class NuscenesData(Config):
     """A nuScenes dataroot. Splits are names in ``splits.json`` or lists of scenes.
 
     Attributes:
+        train_every: train on every n-th keyframe in order of time only (2: the paper's ablations).
         synthetic: the dataroot is a synthetic city, whose extras hold the fine class of every point and the complete
             truth of every voxel; both are read for scoring only.
     """
@@ -67,6 +68,7 @@ class NuscenesData(Config):
     version: str | None = None
     train_split: str | list[str] = "train"
     val_split: str | list[str] = "val"
+    train_every: PositiveInt = 1
     synthetic: bool = False
 
     def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
@@ -74,8 +76,8 @@ class NuscenesData(Config):
 
         split = self.train_split if part == "train" else self.val_split
         kind = "lidarseg" if labels else None
-        truth = labels and self.synthetic and part == "val"
-        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, voxel_labels=truth)
+        options = {"every": self.train_every} if part == "train" else {"voxel_labels": labels and self.synthetic}
+        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, **options)
 
     def fine_labels(self, dataset: Any) -> FineLabels | None:
         """Names of the finest classes of points, and how to read them."""
@@ -339,11 +341,13 @@ class AugmentConfig(Config):
     turn_deg: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     color: Share = 0.2
     drop_view_prob: Share = 0.0
+    distort: bool = False
+    grid_mask_prob: Share = 0.0
 
     def build(self) -> Augment:
         from lexivox.data.transforms import Augment
 
-        return Augment(self.mirror_prob, math.radians(self.turn_deg), self.color, self.drop_view_prob)
+        return Augment(turn_rad=math.radians(self.turn_deg), **self.model_dump(exclude={"turn_deg"}))
 
 
 class TrainConfig(Config):

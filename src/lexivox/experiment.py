@@ -15,6 +15,7 @@ from lexivox.config import ExperimentConfig, LanguageConfig, build_model, semant
 from lexivox.config_text import load_config
 from lexivox.data.cache import FeatureCache
 from lexivox.data.classes import ClassTable
+from lexivox.data.subset import token_record
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
@@ -33,6 +34,8 @@ OnProgress = Callable[[str, int, int], None]
 """Called with the name of the work, how much of it is done, and how much there is."""
 
 CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, SCORES_FILE = "config.yaml", "text.json", "text.safetensors", "scores.json"
+TOKENS_FILE = "train_tokens.json"
+"""Which keyframes a run was trained on, with a hash."""
 CACHE_DIR = "cache"
 
 
@@ -154,6 +157,8 @@ class Experiment:
                 f"a run folder must keep one config; got another one than it holds. Choose a new folder: {path}."
             )
         write_atomically(path, lambda file: file.write(self.config.to_yaml().encode()))
+        tokens = json.dumps(token_record(self.train_samples.dataset.tokens), indent=1)
+        write_atomically(self.run_dir / TOKENS_FILE, lambda file: file.write(tokens.encode()))
         if self.config.heads.language:
             spec, tensors = text_encoder_spec(self.text_encoder)
             write_atomically(self.run_dir / TEXT_FILE, lambda file: file.write(json.dumps(spec).encode()))

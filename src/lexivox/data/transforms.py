@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lexivox.data.types import Boxes, CameraView, Sample
+from lexivox.data.gridmask import mask_images
+from lexivox.data.photometric import distort
+from lexivox.data.types import Batch, Boxes, CameraView, Sample
 from lexivox.geometry.camera import mirror_intrinsics, resize_intrinsics
 from lexivox.geometry.transform import RigidTransform
 
@@ -132,12 +134,16 @@ class Augment:
         turn_rad: the grid is turned by a yaw drawn from [-turn_rad, turn_rad].
         color: strength of the photometric jitter; 0 switches it off.
         drop_view_prob: chance that one view of the rig is missing.
+        distort: the published photometric distortion; ``color`` is our gentler one, so use one of them.
+        grid_mask_prob: chance that GridMask hides squares of all images of a batch; 0.7 as published.
     """
 
     mirror_prob: float = 0.5
     turn_rad: float = 0.0
     color: float = 0.2
     drop_view_prob: float = 0.0
+    distort: bool = False
+    grid_mask_prob: float = 0.0
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         mirror_draw, turn_draw, drop_draw = torch.rand(3, generator=generator).tolist()
@@ -150,9 +156,15 @@ class Augment:
             steps.append(lambda s: _drop_view(s, generator))
         if self.color:
             steps.append(lambda s: recolor(s, self.color, generator))
+        if self.distort:
+            steps.append(lambda s: distort(s, generator))
         for step in steps:
             sample = step(sample)
         return sample
+
+    def of_batch(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """What all samples of a step share."""
+        return mask_images(batch, self.grid_mask_prob, generator) if self.grid_mask_prob else batch
 
 
 def _drop_view(sample: Sample, generator: torch.Generator) -> Sample:

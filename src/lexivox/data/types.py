@@ -44,7 +44,7 @@ class CameraView(Movable):
 
     Attributes:
         name: e.g. ``"CAM_FRONT"``.
-        image: RGB, 0..255.
+        image: RGB, 0..255; floats only after an augmentation that does not clip.
         image_from_cam: intrinsics in pixels; the first pixel's centre is at 0.5.
         ego_from_cam: camera at *its own* exposure to ego at the *keyframe's* time: the motion of the car between
             the two is already inside.
@@ -52,7 +52,7 @@ class CameraView(Movable):
     """
 
     name: str
-    image: UInt8[Tensor, "3 H W"]
+    image: UInt8[Tensor, "3 H W"] | Float[Tensor, "3 H W"]
     image_from_cam: Float[Tensor, "3 3"]
     ego_from_cam: RigidTransform
     timestamp_ns: int
@@ -176,7 +176,7 @@ class SampleDataset(Protocol):
 class Cameras(Movable):
     """The cameras of a batch: images of one size, geometry relative to the grid's frame."""
 
-    images: UInt8[Tensor, "B V 3 H W"]
+    images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]
     image_from_cam: Float[Tensor, "B V 3 3"]
     cam_from_grid: RigidTransform
     names: tuple[str, ...]

@@ -145,7 +145,7 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, images: UInt8[Tensor, "B V 3 H W"]) -> list[Tensor]:
+    def forward(self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]) -> list[Tensor]:
         batch, views = images.shape[:2]
         flat = images.flatten(0, 1)
         if len(flat) == 0:  # convolutions refuse an empty batch: one blank image tells the shapes

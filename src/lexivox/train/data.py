@@ -57,7 +57,7 @@ class TrainingSteps(Dataset[Batch]):
         drawn = [
             self._draw_points(self.augment(self.samples[index], generator), generator) for index in self.indices(step)
         ]
-        batch = collate(drawn, self.grid)
+        batch = self.augment.of_batch(collate(drawn, self.grid), generator)
         for supervision in self.supervisions:
             batch = supervision.prepare(batch, generator)
         return batch

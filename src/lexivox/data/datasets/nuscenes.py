@@ -25,6 +25,7 @@ from lexivox.data.datasets.nuscenes_extras import NuscenesExtras
 from lexivox.data.datasets.nuscenes_labels import boxes_in_ego, label_files, read_point_labels
 from lexivox.data.datasets.nuscenes_splits import scenes_of_split
 from lexivox.data.datasets.nuscenes_tables import CHANNELS, LIDAR, find_version, open_tables
+from lexivox.data.subset import every_nth
 from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample
 from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.transform import RigidTransform
@@ -45,6 +46,7 @@ class NuscenesDataset:
         num_sweeps: so many earlier sweeps are moved into the keyframe and appended to its cloud, fewer at the
             start of a drive. Their points carry label 0; their rays do not start at the keyframe's sensor.
         voxel_labels: read the class and motion of every voxel, which only synthetic data has.
+        every: keep every n-th keyframe in order of time (:func:`~lexivox.data.subset.every_nth`).
 
     Raises:
         DataError: tables or labels that were asked for are missing, or the split is unknown.
@@ -65,13 +67,16 @@ class NuscenesDataset:
         boxes: bool = False,
         num_sweeps: int = 0,
         voxel_labels: bool = False,
+        every: int = 1,
     ) -> None:
-        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels)
+        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, every)
         self.root = Path(root)
         if labels not in (None, "lidarseg", "panoptic"):
             raise ConfigError(f"labels of nuscenes must be 'lidarseg', 'panoptic' or None; got {labels!r}.")
         if num_sweeps < 0:
             raise ConfigError(f"num_sweeps must be at least 0; got {num_sweeps}.")
+        if every < 1:
+            raise ConfigError(f"every of nuscenes must be at least 1; got {every}.")
         if not self.root.is_dir():
             raise DataError(f"root of nuscenes must be a folder; got none. Check the path: {self.root}")
         self.version = find_version(self.root, version)
@@ -89,9 +94,15 @@ class NuscenesDataset:
             raise DataError(f"boxes must be in the tables when asked for; got none in {self.tables_folder}")
         scene_names = [name.decode() for name in self._tables.scene_name]
         chosen = scenes_of_split(split, self.tables_folder, scene_names)
-        self._rows = np.flatnonzero(chosen[self._tables.sample_scene])
+        self._rows = self._thinned(np.flatnonzero(chosen[self._tables.sample_scene]), every)
         self.tokens: Sequence[str] = [token.decode() for token in self._tables.sample_token[self._rows]]
         self.drives: Sequence[str] = [scene_names[i] for i in self._tables.sample_scene[self._rows]]
+
+    def _thinned(self, rows: np.ndarray, every: int) -> np.ndarray:
+        """Every n-th row by the time of its sweep, which is the keyframe's."""
+        times = self._tables.file_time[self._tables.keyframe[rows, CHANNELS.index(LIDAR)]].tolist()
+        tokens = [token.decode() for token in self._tables.sample_token[rows]]
+        return rows[every_nth(times, tokens, every)]
 
     @property
     def tables_folder(self) -> Path:
@@ -240,8 +251,8 @@ class NuscenesDataset:
 _CLASS_OF_CATEGORY = dict(zip(NUSCENES_RAW.names, NUSCENES16_FROM_RAW.table, strict=True))
 
 
-def _reopen(root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels) -> NuscenesDataset:
+def _reopen(root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, every) -> NuscenesDataset:
     return NuscenesDataset(
         root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps,
-        voxel_labels=voxel_labels,
+        voxel_labels=voxel_labels, every=every,
     )  # fmt: skip
