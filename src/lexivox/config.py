@@ -266,16 +266,26 @@ class EspnetTeacherConfig(Config):
 
 
 class ClipTeacherConfig(Config):
-    """Dense value features of any CLIP-family checkpoint (MaskCLIP)."""
+    """Dense features of a ``transformers`` checkpoint: CLIP (MaskCLIP and its successors), TIPSv2 or SigLIP.
 
-    kind: Literal["clip"] = "clip"
+    Options mean what :mod:`lexivox.teachers` says of their kind; ``None`` = the kind's own choice.
+    """
+
+    kind: Literal["clip", "tips", "siglip"] = "clip"
     checkpoint: str
+    prompts: Literal["photo", "clip85"] = "photo"
+    attention: Literal["plain", "value", "sclip", "clearclip", "naclip"] | None = None
+    use_values: bool | None = None
+    short_side_px: PositiveInt | None = None
+    window_px: PositiveInt | None = None
+    stride_px: PositiveInt | None = None
+    legacy_gelu: bool | None = None
+    imagenet_statistics: bool | None = None
 
     def build(self) -> tuple[ImageTeacher, TextEncoder]:
-        from lexivox.teachers.clip import MaskClipTeacher
-        from lexivox.teachers.text import ClipTextEncoder
+        from lexivox.teachers.open import open_teacher
 
-        return MaskClipTeacher(self.checkpoint), ClipTextEncoder(self.checkpoint)
+        return open_teacher(**self.model_dump())
 
 
 TeacherConfig = Annotated[StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig, Field(discriminator="kind")]

@@ -8,18 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexivox.errors import ConfigError
+from lexivox.config import ClipTeacherConfig
+from lexivox.errors import ConfigError, WeightsError
 from lexivox.teachers.base import ImageTeacher, check_same_space
-from lexivox.teachers.clip import (
-    MaskClipTeacher,
-    denoise_prompts,
-    dense_tokens,
-    load_clip,
-    resize_positions,
-    smooth_keys,
-    use_legacy_gelu,
-    value_features,
-)
+from lexivox.teachers.checkpoint import load_image_text
+from lexivox.teachers.clip import MaskClipTeacher
+from lexivox.teachers.clip_vit import dense_tokens, project, resize_positions, use_legacy_gelu
+from lexivox.teachers.refinements import Refinement, denoise_prompts, smooth_keys
 
 transformers = pytest.importorskip("transformers", reason='pip install "lexivox[text]"')
 
@@ -87,7 +82,7 @@ def test_dense_features_match_the_official_code(official, case) -> None:
     tokens = dense_tokens(model, case["in/image_40x72"])
     assert torch.allclose(tokens.values, case[f"{name}/dense_v"], atol=2e-4)
     assert torch.allclose(tokens.keys, case[f"{name}/dense_k"], atol=2e-4)
-    features = value_features(model, case["in/image_40x72"])
+    features = project(model, tokens.values)
     assert torch.allclose(features, case[f"{name}/features"], atol=2e-4)
     scores = torch.einsum("vdhw,md->vmhw", F.normalize(features, dim=1), case["in/text"])
     assert torch.allclose(scores, case[f"{name}/scores"], atol=1e-4)
@@ -99,9 +94,9 @@ def test_refinements_match_the_official_code(official, case) -> None:
     for threshold in (0.5, 0.2):
         assert torch.allclose(denoise_prompts(scores, threshold), case[f"{name}/scores_pd{threshold}"], atol=1e-3)
     for threshold in (1.0, 0.3):
-        smoothed = smooth_keys(scores, keys, threshold, over_tokens=True)
+        smoothed = smooth_keys(scores, keys, threshold, "tokens")
         assert torch.allclose(smoothed, case[f"{name}/scores_ks{threshold}"], atol=1e-3)
-    both = smooth_keys(denoise_prompts(scores, 0.2), keys, 1.0, over_tokens=True)
+    both = Refinement(prompt_denoising=0.2, key_smoothing=1.0, keys_unit_over="tokens")(scores, keys)
     assert torch.allclose(both, case[f"{name}/scores_ks1.0_pd0.2"], atol=1e-3)
 
 
@@ -153,5 +148,36 @@ def test_both_towers_of_a_checkpoint_share_their_space(folder) -> None:
 
 def test_other_models_are_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ConfigError, match="got model type 'bert'"):
-        load_clip(tmp_path)
+    with pytest.raises(ConfigError, match="must be a model of type clip; got 'bert'"):
+        load_image_text(tmp_path, ("clip",))
+
+
+def test_scores_are_cosines_until_a_refinement_is_asked_for(folder) -> None:
+    teacher = MaskClipTeacher(folder, short_side_px=64)
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    text = F.normalize(torch.randn(5, teacher.dim, generator=torch.Generator().manual_seed(3)), dim=1)
+    features = F.normalize(teacher.features(images), dim=1)
+    plain = teacher.scores(images, text)
+    assert torch.allclose(plain, torch.einsum("vdhw,md->vmhw", features, text), atol=1e-6)
+    refined = teacher.scores(images, text, Refinement(prompt_denoising=0.999))
+    assert (refined == -100).any()
+    smooth = teacher.scores(images, text, Refinement(key_smoothing=1.0))
+    tokens = dense_tokens(teacher.network, teacher.prepare(images))
+    assert torch.allclose(smooth, smooth_keys(plain, tokens.keys, 1.0), atol=1e-5)
+    assert not torch.allclose(smooth, smooth_keys(plain, tokens.keys, 1.0, "tokens"), atol=1e-3)
+
+
+def test_weights_that_lack_a_tower_are_refused(folder, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    kept = {key: value for key, value in load_file(folder / "model.safetensors").items() if "visual" not in key}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(WeightsError, match="must hold both towers; got none of 1 weights, first visual_projection"):
+        load_image_text(tmp_path, ("clip",))
+
+
+def test_a_config_chooses_the_attention(folder) -> None:
+    teacher, encoder = ClipTeacherConfig(checkpoint=str(folder), attention="naclip", legacy_gelu=True).build()
+    assert (teacher.attention, teacher.legacy_gelu, teacher.short_side_px) == ("naclip", True, 512)
+    assert encoder.space == teacher.space

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from lexivox.errors import ConfigError
+from lexivox.errors import ConfigError, WeightsError
 
 _CHUNK_BYTES, _NUM_CHUNKS = 65536, 32
 
@@ -84,6 +85,57 @@ def silent_loading() -> Iterator[None]:
 def read_config(folder: Path) -> dict:
     """``config.json`` of a checkpoint folder."""
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def joint_dim(folder: Path) -> int:
+    """Channels of the space that images and texts of a checkpoint share.
+
+    Raises:
+        ConfigError: ``transformers`` is missing and the file leaves out what is usual.
+    """
+    config = read_config(folder)
+    stated = config.get("projection_dim") or (config.get("text_config") or {}).get("hidden_size")
+    if stated:
+        return int(stated)
+    try:  # a checkpoint may leave out what its model type has by default
+        import transformers
+    except ImportError as error:
+        raise needs_transformers() from error
+    return int(transformers.AutoConfig.from_pretrained(folder, local_files_only=True).text_config.hidden_size)
+
+
+def load_image_text(folder: Path, kinds: tuple[str, ...]) -> Any:
+    """A frozen float32 model with both towers, from safetensors; no code of the folder is run.
+
+    Args:
+        folder: checkpoint folder.
+        kinds: model types that the caller can read.
+
+    Raises:
+        ConfigError: another kind of model, or ``transformers`` is missing.
+        WeightsError: weights of a tower are missing.
+    """
+    kind = read_config(folder).get("model_type")
+    if kind not in kinds:
+        raise ConfigError(
+            f"image teacher must be a model of type {' or '.join(kinds)}; got '{kind}'. "
+            f"Choose the teacher of its kind, or another folder: {folder}"
+        )
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise needs_transformers() from error
+    with silent_loading():
+        model, found = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise WeightsError(
+            f"checkpoint must hold both towers; got none of {len(missing)} weights, first {missing[0]}. "
+            f"Download it again: {folder}"
+        )
+    return model.eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=32)

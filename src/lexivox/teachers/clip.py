@@ -1,12 +1,11 @@
-"""Dense features from any CLIP-family vision tower without training (MaskCLIP, spec pop3d 5.1).
+"""Dense features from any CLIP checkpoint without training: MaskCLIP and its successors (spec pop3d 5.1).
 
-The last attention is skipped: every patch keeps its own value vector instead of mixing it with the others',
-and is projected to the joint image-text space on its own.
+The last attention is changed so that every patch speaks for itself, and is projected to the joint image-text space on
+its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,183 +13,86 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from lexivox.errors import ConfigError
-from lexivox.teachers.checkpoint import model_folder, needs_transformers, read_config, silent_loading
-from lexivox.teachers.text import ClipTextEncoder, clip_space
+from lexivox.teachers.checkpoint import load_image_text
+from lexivox.teachers.clip_vit import dense_tokens, project, use_legacy_gelu
+from lexivox.teachers.dense import DenseTeacher, Statistics
+from lexivox.teachers.last_attention import LastAttention
+from lexivox.teachers.prompts import DEFAULT_PROMPTS
+from lexivox.teachers.refinements import Refinement
+from lexivox.teachers.text import ClipTextEncoder
 
-CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SOFTMAX_SCALE = 100.0
-"""Cosines are multiplied by this before a softmax (CLIP's own final temperature)."""
-
-
-@dataclass(frozen=True, slots=True)
-class DenseTokens:
-    """What the last block says of every patch: values after the final norm, and the projected keys."""
-
-    values: Float[Tensor, "V C h w"]
-    keys: Float[Tensor, "V T C"]
+CLIP_STATISTICS: Statistics = ((0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))
+IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-class MaskClipTeacher:
-    """MaskCLIP features of images of any size.
+class MaskClipTeacher(DenseTeacher):
+    """Features of CLIP's patches.
 
     Args:
         folder: a checkpoint folder or hub id of model type clip, as ``transformers`` reads it.
-        short_side_px: images are resized to about this, keeping the ratio, to whole patches.
+        attention: what the last attention becomes; ``"value"`` is MaskCLIP, ``"naclip"`` answers best.
+        short_side_px, window_px, stride_px: as in :class:`~lexivox.teachers.dense.DenseTeacher`.
         legacy_gelu: exact GELU and LayerNorm eps 1e-6, as MaskCLIP was published; otherwise what CLIP was
-            trained with (QuickGELU, 1e-5).
+            trained with (QuickGELU, 1e-5; errata 21).
         imagenet_statistics: normalise with ImageNet's mean and deviation, as MaskCLIP was published.
     """
 
     def __init__(
         self,
         folder: str | Path,
+        attention: LastAttention = "value",
         short_side_px: int = 512,
+        window_px: int | None = None,
+        stride_px: int | None = None,
         legacy_gelu: bool = False,
         imagenet_statistics: bool = False,
     ) -> None:
-        self.folder, self.short_side_px, self.legacy_gelu = folder, short_side_px, legacy_gelu
-        self.statistics = (IMAGENET_MEAN, IMAGENET_STD) if imagenet_statistics else (CLIP_MEAN, CLIP_STD)
-
-    @cached_property
-    def path(self) -> Path:
-        return model_folder(self.folder)
+        super().__init__(folder, short_side_px, window_px, stride_px)
+        self.attention, self.legacy_gelu, self.imagenet_statistics = attention, legacy_gelu, imagenet_statistics
 
     @property
-    def dim(self) -> int:
-        return int(read_config(self.path)["projection_dim"])
-
-    @property
-    def space(self) -> str:
-        return clip_space(self.path, self.dim)
+    def statistics(self) -> Statistics:
+        return IMAGENET_STATISTICS if self.imagenet_statistics else CLIP_STATISTICS
 
     @property
     def fingerprint(self) -> str:
         """Everything besides the images that the features depend on."""
-        return f"{self.space}-maskclip-{self.short_side_px}-{self.legacy_gelu}-{self.statistics[0][0]}"
+        options = f"{self.attention}-{self.legacy_gelu}-{self.imagenet_statistics}"
+        return f"{super().fingerprint}-maskclip-{options}"
 
-    def text_encoder(self, prompts: str | tuple[str, ...] = "a photo of a {}.") -> ClipTextEncoder:
+    def text_encoder(self, prompts: str | tuple[str, ...] = DEFAULT_PROMPTS) -> ClipTextEncoder:
         """The text tower of the same checkpoint."""
         return ClipTextEncoder(self.folder, prompts)
 
-    def features(self, images: UInt8[Tensor, "V 3 H W"]) -> Float[Tensor, "V D h w"]:
-        """One feature per patch of the resized image.
-
-        Raises:
-            ConfigError: the checkpoint is not of the CLIP family or ``transformers`` is missing.
-        """
-        with torch.no_grad():  # one view at a time: attention is quadratic in the patches
-            return torch.cat([value_features(self._model, self._prepare(image[None])) for image in images])
-
     @cached_property
-    def _model(self) -> Any:
-        model = load_clip(self.path)
+    def network(self) -> Any:
+        model = load_image_text(self.path, ("clip",))
         return use_legacy_gelu(model) if self.legacy_gelu else model
 
-    def _prepare(self, image: UInt8[Tensor, "1 3 H W"]) -> Float[Tensor, "1 3 h w"]:
-        patch = self._model.config.vision_config.patch_size
-        scale = self.short_side_px / min(image.shape[-2:])
-        size = [max(1, round(side * scale / patch)) * patch for side in image.shape[-2:]]
-        resized = F.interpolate(image.float(), size=size, mode="bicubic", align_corners=False, antialias=True)
-        mean, std = (resized.new_tensor(values)[:, None, None] for values in self.statistics)
-        return (resized.clamp(0, 255) / 255 - mean) / std
+    def _dense(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 D h w"]:
+        return project(self.network, dense_tokens(self.network, pixels, self.attention).values)
 
+    def scores(
+        self,
+        images: UInt8[Tensor, "V 3 H W"],
+        text: Float[Tensor, "M D"],
+        refinement: Refinement = Refinement(),  # noqa: B008 (frozen)
+    ) -> Float[Tensor, "V M h w"]:
+        """How well every patch fits every text: cosines, refined if asked for.
 
-def load_clip(folder: Path) -> Any:
-    """A frozen float32 ``transformers.CLIPModel`` from safetensors.
+        Images are read whole, never in windows: smoothing relates all patches of an image.
 
-    Raises:
-        ConfigError: another kind of model, or ``transformers`` is missing.
-    """
-    kind = read_config(folder).get("model_type")
-    if kind != "clip":
-        raise ConfigError(f"image teacher must be a CLIP model; got model type '{kind}'. Choose another: {folder}")
-    try:
-        import transformers
-    except ImportError as error:
-        raise needs_transformers() from error
-    with silent_loading():
-        model = transformers.CLIPModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    return model.eval().requires_grad_(False)
+        Args:
+            images: RGB 0..255.
+            text: unit vectors of this teacher's :meth:`text_encoder`.
+            refinement: corrections, none by default.
+        """
+        with torch.no_grad():
+            return torch.cat([self._scores(self.prepare(image[None]), text, refinement) for image in images])
 
-
-def use_legacy_gelu(model: Any) -> Any:
-    """Turns activation and norms of the vision tower into those of the published MaskCLIP code, in place."""
-    for layer in model.vision_model.encoder.layers:
-        layer.mlp.activation_fn = nn.GELU()
-    for module in model.vision_model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-6
-    return model
-
-
-def value_features(model: Any, pixels: Float[Tensor, "V 3 H W"]) -> Float[Tensor, "V D h w"]:
-    """Values of the last block in the joint space; ``pixels`` are normalised, sides whole patches."""
-    values = dense_tokens(model, pixels).values
-    return torch.einsum("vchw,dc->vdhw", values, model.visual_projection.weight)
-
-
-def dense_tokens(model: Any, pixels: Float[Tensor, "V 3 H W"]) -> DenseTokens:
-    """Values and keys of the last block for every patch."""
-    tower = model.vision_model
-    tokens, grid_hw = _embed_patches(tower.embeddings, pixels)
-    tokens = tower.pre_layrnorm(tokens)
-    *blocks, last = tower.encoder.layers
-    for block in blocks:
-        output = block(tokens, attention_mask=None)
-        tokens = output[0] if isinstance(output, tuple) else output
-    attention, normed = last.self_attn, last.layer_norm1(tokens)
-    values = attention.out_proj(attention.v_proj(normed)) + tokens
-    values = tower.post_layernorm(values + last.mlp(last.layer_norm2(values)))
-    keys = attention.out_proj(attention.k_proj(normed))
-    return DenseTokens(values[:, 1:].transpose(1, 2).unflatten(2, grid_hw), keys[:, 1:])
-
-
-def _embed_patches(embeddings: Any, pixels: Float[Tensor, "V 3 H W"]) -> tuple[Float[Tensor, "V T C"], tuple[int, int]]:
-    """Class token and patches with positions resized to this grid."""
-    patches = embeddings.patch_embedding(pixels)  # (V, C, h, w)
-    grid_hw = (int(patches.shape[2]), int(patches.shape[3]))
-    position = resize_positions(embeddings.position_embedding.weight, grid_hw)
-    class_token = embeddings.class_embedding.expand(len(pixels), 1, -1)
-    return torch.cat([class_token, patches.flatten(2).transpose(1, 2)], dim=1) + position, grid_hw
-
-
-def resize_positions(position: Float[Tensor, "T C"], grid_hw: tuple[int, int]) -> Float[Tensor, "N C"]:
-    """Position rows of a square training grid, bicubically resized; the first row (class token) is kept."""
-    side = round((len(position) - 1) ** 0.5)
-    grid = position[1:].T.unflatten(1, (side, side))[None]
-    if grid_hw != (side, side):
-        grid = F.interpolate(grid, size=grid_hw, mode="bicubic", align_corners=False)
-    return torch.cat([position[:1], grid[0].flatten(1).T])
-
-
-def denoise_prompts(scores: Float[Tensor, "V M h w"], threshold: float) -> Float[Tensor, "V M h w"]:
-    """Removes classes (score -100) whose best probability in the whole image stays below ``threshold``."""
-    best = (scores * SOFTMAX_SCALE).softmax(dim=1).amax(dim=(2, 3), keepdim=True)
-    return scores.masked_fill(best < threshold, -100.0)
-
-
-def smooth_keys(
-    scores: Float[Tensor, "V M h w"],
-    keys: Float[Tensor, "V T C"],
-    threshold: float,
-    over_tokens: bool = False,
-) -> Float[Tensor, "V M h w"]:
-    """Probabilities; unsure patches (best below ``threshold``) take the sum over patches with similar keys.
-
-    Args:
-        scores: cosines, after :func:`denoise_prompts` where that is used too.
-        keys: of :func:`dense_tokens`, T = h * w.
-        threshold: 1 smooths everywhere.
-        over_tokens: normalise keys along the tokens as the published code does, not along channels.
-    """
-    probs = (scores * SOFTMAX_SCALE).softmax(dim=1).flatten(2).transpose(1, 2)  # (V, T, M)
-    keys = F.normalize(keys, dim=1 if over_tokens else 2)
-    smoothed = keys @ (keys.transpose(1, 2) @ probs)
-    is_unsure = probs.amax(dim=2, keepdim=True) < threshold
-    return torch.where(is_unsure, smoothed, probs).transpose(1, 2).unflatten(2, scores.shape[2:])
+    def _scores(self, pixels: Tensor, text: Tensor, refinement: Refinement) -> Float[Tensor, "1 M h w"]:
+        tokens = dense_tokens(self.network, pixels, self.attention)
+        features = F.normalize(project(self.network, tokens.values), dim=1)
+        return refinement(torch.einsum("vdhw,md->vmhw", features, text.to(features)), tokens.keys)

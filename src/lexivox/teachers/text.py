@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lexivox.errors import ConfigError
 from lexivox.teachers.base import TextEncoder
-from lexivox.teachers.checkpoint import fingerprint, minilm_folder, model_folder, read_config
+from lexivox.teachers.checkpoint import fingerprint, joint_dim, minilm_folder, model_folder, read_config
 from lexivox.teachers.prompted import PromptedEncoder, check_texts, load_text_model
 from lexivox.teachers.prompts import DEFAULT_PROMPTS
 
@@ -60,7 +60,7 @@ class SentenceEncoder(PromptedEncoder):
 
 
 class ClipTextEncoder(PromptedEncoder):
-    """The text tower of any CLIP-family checkpoint that ``transformers`` reads (CLIP, SigLIP, ...)."""
+    """The text tower of any CLIP-family checkpoint that ``transformers`` reads (CLIP, SigLIP, TIPS, ...)."""
 
     def __init__(self, folder: str | Path, prompts: str | Sequence[str] = DEFAULT_PROMPTS) -> None:
         super().__init__(prompts)
@@ -72,8 +72,7 @@ class ClipTextEncoder(PromptedEncoder):
 
     @property
     def dim(self) -> int:
-        config = read_config(self.path)
-        return int(config.get("projection_dim") or config["text_config"]["hidden_size"])
+        return joint_dim(self.path)
 
     @property
     def space(self) -> str:
@@ -85,8 +84,10 @@ class ClipTextEncoder(PromptedEncoder):
 
     def _embed(self, sentences: list[str]) -> Float[Tensor, "M D"]:
         tokenizer, model = self._model
-        # SigLIP was trained on padded texts and reads the last position; CLIP reads its end token.
-        padding = "max_length" if "siglip" in read_config(self.path).get("model_type", "") else True
+        # SigLIP was trained on padded lower-case texts and reads the last position; CLIP reads its end token.
+        is_siglip = "siglip" in read_config(self.path).get("model_type", "")
+        padding = "max_length" if is_siglip else True
+        sentences = [sentence.lower() for sentence in sentences] if is_siglip else sentences
         length = model.config.text_config.max_position_embeddings
         tokens = tokenizer(sentences, padding=padding, truncation=True, max_length=length, return_tensors="pt")
         output = model.get_text_features(**tokens)
