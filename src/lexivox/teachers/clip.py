@@ -50,7 +50,8 @@ class MaskClipTeacher(DenseTeacher):
         imagenet_statistics: bool = False,
     ) -> None:
         super().__init__(folder, short_side_px, window_px, stride_px)
-        self.attention, self.legacy_gelu, self.imagenet_statistics = attention, legacy_gelu, imagenet_statistics
+        self.attention: LastAttention = attention
+        self.legacy_gelu, self.imagenet_statistics = legacy_gelu, imagenet_statistics
 
     @property
     def statistics(self) -> Statistics:

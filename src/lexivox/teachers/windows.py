@@ -38,18 +38,17 @@ def slide(
     """
     grid_h, grid_w = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
     window, stride = (max(1, round(side / patch_px)) for side in (window_px, stride_px))
-    total: Tensor | None = None
+    total = pixels.new_zeros(1, 1, grid_h, grid_w)
     count = pixels.new_zeros(grid_h, grid_w)
     for top in window_starts(grid_h, window, stride):
         for left in window_starts(grid_w, window, stride):
             rows, cols = slice(top, top + window), slice(left, left + window)
             piece = pixels[..., _in_px(rows, patch_px), _in_px(cols, patch_px)]
             features = F.normalize(dense(piece), dim=1)
-            if total is None:
-                total = features.new_zeros(1, features.shape[1], grid_h, grid_w)
+            if total.shape[1] == 1:  # the first window tells how many channels there are
+                total = total.expand(1, features.shape[1], grid_h, grid_w).clone()
             total[..., rows, cols] += features
             count[rows, cols] += 1
-    assert total is not None, "an image has at least one window"
     return total / count
 
 
