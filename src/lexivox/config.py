@@ -302,6 +302,8 @@ class LidarOccupancyConfig(Config):
     unobserved_weight: Weight = 0.1
     max_voxels: Annotated[int, Field(ge=0)] = 24_000
     occupied_weight: PositiveFloat = 1.0
+    outside: Literal["clamp", "drop"] = "clamp"
+    enet_share: Share = 0.0
     balance: Share = 0.0
 
     def build(self) -> Supervision:
@@ -315,11 +317,16 @@ class LanguageConfig(Config):
     loss: Literal["cosine", "mse"] = "cosine"
     weight: Weight = 1.0
     voxel_weight: Weight = 0.0
+    outside: Literal["keep", "clamp", "drop"] = "keep"
+    views: Literal["mean", "each"] = "mean"
+    pixels: Literal["bilinear", "nearest"] = "bilinear"
+    unit: bool = True
+    max_points: Annotated[int, Field(ge=0)] = 30_000
 
     def build(self) -> Supervision:
         from lexivox.supervision.language import LanguageDistillation
 
-        return LanguageDistillation(**self.model_dump(exclude={"kind"}))
+        return LanguageDistillation(self.loss, self.weight, self.voxel_weight, self.outside)
 
 
 class SemanticConfig(Config):

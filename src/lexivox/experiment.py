@@ -23,6 +23,7 @@ from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, a
 from lexivox.files import write_atomically
 from lexivox.model import OccupancyModel
 from lexivox.supervision.prepared import PreparedSamples
+from lexivox.supervision.targets import TeacherReading
 from lexivox.teachers.base import ImageTeacher, TextEncoder, check_same_space
 from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
 from lexivox.teachers.vocabulary import Vocabulary, embed, vocabulary
@@ -66,8 +67,13 @@ class Experiment:
         return self._teacher_pair[1]
 
     @property
+    def language(self) -> LanguageConfig | None:
+        """How the teacher is listened to, if it is."""
+        return next((s for s in self.config.supervision if isinstance(s, LanguageConfig)), None)
+
+    @property
     def uses_teacher(self) -> bool:
-        return any(isinstance(s, LanguageConfig) for s in self.config.supervision)
+        return self.language is not None
 
     @property
     def is_supervised(self) -> bool:
@@ -78,8 +84,11 @@ class Experiment:
         """Training keyframes with their targets. Labels are opened only for a supervised run."""
         dataset = self.config.data.open("train", labels=self.is_supervised)
         cache = FeatureCache(self.cache_dir or self.run_dir / CACHE_DIR)
-        teacher = self.teacher if self.uses_teacher else None
-        return PreparedSamples(dataset, self.config.encoder.image.image_hw, teacher, cache)
+        image_hw, language = self.config.encoder.image.image_hw, self.language
+        if language is None:
+            return PreparedSamples(dataset, image_hw, None, cache)
+        reading = TeacherReading(language.views, language.pixels, language.unit)
+        return PreparedSamples(dataset, image_hw, self.teacher, cache, language.max_points, reading=reading)
 
     @cached_property
     def val_dataset(self) -> SampleDataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from helpers import IMAGE_HW, make_sample
 
-from lexivox.supervision.targets import balance_weights, project_lidar, teacher_point_features
+from lexivox.supervision.targets import TeacherReading, balance_weights, project_lidar, teacher_point_features
 
 
 class PixelPlace:
@@ -76,3 +76,50 @@ def test_no_camera_sees_no_point():
     known = teacher_point_features(sample, PixelPlace())
     assert known.feature.shape == (0, 3)
     assert len(known.index) == 0
+
+
+# ------------------------------------------------------------------------------------------------ as published
+
+
+def test_published_rows_come_camera_by_camera_and_keep_duplicates():
+    sample = make_sample(num_views=12)
+    reading = TeacherReading(views="each", pixels="nearest", unit=False)
+    known = teacher_point_features(sample, PixelPlace(), reading)
+    uv, visible = project_lidar(sample)
+    height, width = IMAGE_HW
+    cached = visible & (uv[..., 0] < width - 1) & (uv[..., 1] < height - 1)  # spec 1.6
+    assert known.index.tolist() == cached.nonzero()[:, 1].tolist()
+    assert len(known.index) > len(known.index.unique())
+
+
+def test_published_features_are_those_of_the_rounded_pixel_and_not_unit():
+    sample = make_sample(num_views=1)
+    known = teacher_point_features(sample, PixelPlace(), TeacherReading("each", "nearest", unit=False))
+    uv, _ = project_lidar(sample)
+    pixel = uv[0][known.index].round().long()  # half to even
+    maps = PixelPlace().features(sample.views[0].image[None])[0]
+    expected = maps[:, pixel[:, 1], pixel[:, 0]].T
+    torch.testing.assert_close(known.feature, expected, atol=1e-5, rtol=0)
+    assert (known.feature.norm(dim=-1) > 1.0).all()
+
+
+def test_nearest_reads_a_coarse_map_as_if_it_were_enlarged_to_the_image():
+    class Coarse(PixelPlace):
+        def features(self, images):
+            return torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+
+    sample = make_sample(num_views=1)
+    known = teacher_point_features(sample, Coarse(), TeacherReading("each", "nearest", unit=False))
+    large = torch.nn.functional.interpolate(Coarse().features(None), IMAGE_HW, mode="bilinear")[0]
+    pixel = project_lidar(sample)[0][0][known.index].round().long()
+    torch.testing.assert_close(known.feature, large[:, pixel[:, 1], pixel[:, 0]].T, atol=1e-5, rtol=0)
+
+
+def test_the_mean_of_raw_features_stays_raw():
+    sample = make_sample(num_views=12)
+    each = teacher_point_features(sample, PixelPlace(), TeacherReading("each", "bilinear", unit=False))
+    mean = teacher_point_features(sample, PixelPlace(), TeacherReading("mean", "bilinear", unit=False))
+    assert mean.index.tolist() == each.index.unique().tolist()
+    for row in range(0, len(mean.index), 9):
+        own = each.feature[each.index == mean.index[row]]
+        torch.testing.assert_close(mean.feature[row], own.mean(dim=0))

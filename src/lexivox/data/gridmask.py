@@ -66,8 +66,9 @@ def mask_images(batch: Batch, prob: float, generator: torch.Generator) -> Batch:
     if float(torch.rand(1, generator=generator)) >= prob:
         return batch
     height, width = batch.cameras.image_hw
-    padded = tuple(-(-n // PADDED_TO) * PADDED_TO for n in (height, width))
-    kept = Stripes.drawn(padded[0], generator).kept(padded)[:height, :width]  # padding is black anyway
+    padded_height, padded_width = (-(-n // PADDED_TO) * PADDED_TO for n in (height, width))
+    stripes = Stripes.drawn(padded_height, generator)
+    kept = stripes.kept((padded_height, padded_width))[:height, :width]  # padding is 0 anyway
     images = batch.cameras.images.float()
     color = images.new_tensor(MEAN_COLOR)[:, None, None]
     return replace(batch, cameras=replace(batch.cameras, images=torch.where(kept, images, color)))

@@ -118,11 +118,11 @@ class VoxelLabels(Movable):
 
 @dataclass(frozen=True, slots=True)
 class PointFeatures(Movable):
-    """What a frozen teacher says about some points of a sweep: one unit feature per point.
+    """What a frozen teacher says about some points of a sweep.
 
     Attributes:
-        index: rows of ``Sample.lidar`` that at least one view sees.
-        feature: the teacher's feature there, averaged over the views, unit length.
+        index: rows of ``Sample.lidar`` that at least one view sees; each once, or once for every view.
+        feature: the teacher's feature there, as a unit vector or as it is.
         weight: how much each point counts in training; mean 1.
     """
 
@@ -188,7 +188,7 @@ class Cameras(Movable):
 
 @dataclass(frozen=True, slots=True)
 class LanguageTargets(Movable):
-    """Teacher features at LiDAR points, in the grid's frame; one row per point, averaged over its cameras."""
+    """Teacher features at LiDAR points, in the grid's frame; rows as in :class:`PointFeatures`."""
 
     xyz: Float[Tensor, "P 3"]
     batch: Int64[Tensor, "P"]

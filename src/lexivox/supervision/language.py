@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor
 from lexivox.data.types import Batch, LanguageTargets
 from lexivox.errors import DataError
 from lexivox.geometry.grid import VoxelGrid
-from lexivox.geometry.voxelize import scatter_mean
+from lexivox.geometry.voxelize import clamp_to_grid, scatter_mean
 from lexivox.model import Scene
 from lexivox.ops.losses import feature_cosine, feature_mse
+
+Outside = Literal["keep", "clamp", "drop"]
+"""Points outside the grid: asked where they are, moved onto its border, or left out."""
 
 LanguageLoss = Literal["cosine", "mse"]
 
@@ -30,11 +33,14 @@ class LanguageDistillation:
         voxel_weight: of the same term at the centres of the voxels that hold points, towards their mean feature.
             A map is read at voxel centres, which lie up to half a voxel beside the surface and there appear at other
             pixels than any LiDAR point; taught at points alone the head answers badly there. Not in the paper.
+        outside: ``"clamp"`` is published (spec 1.8, erratum 6), so that border voxels hear of everything beyond them;
+            ``"drop"`` keeps them clean. ``"keep"`` suits fields that also read pixels, which know no border.
     """
 
     loss: LanguageLoss = "cosine"
     weight: float = 1.0
     voxel_weight: float = 0.0
+    outside: Outside = "keep"
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         if batch.targets.language is None:
@@ -42,10 +48,17 @@ class LanguageDistillation:
                 f"samples must carry teacher features for the language loss; got none in {batch.tokens[0]}. "
                 "Make targets with the recipe's teacher."
             )
-        if not self.voxel_weight:
-            return batch
-        voxels = voxel_means(batch.grid, batch.targets.language, batch.size)
-        return replace(batch, targets=replace(batch.targets, language_voxels=voxels))
+        points = self._placed(batch.grid, batch.targets.language)
+        voxels = voxel_means(batch.grid, points, batch.size) if self.voxel_weight else None
+        return replace(batch, targets=replace(batch.targets, language=points, language_voxels=voxels))
+
+    def _placed(self, grid: VoxelGrid, points: LanguageTargets) -> LanguageTargets:
+        if self.outside == "clamp":
+            return replace(points, xyz=clamp_to_grid(grid, points.xyz).to(points.xyz))
+        if self.outside == "drop":
+            kept = grid.contains(points.xyz)
+            return LanguageTargets(*(getattr(points, field.name)[kept] for field in fields(points)))
+        return points
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         points, voxels = batch.targets.language, batch.targets.language_voxels

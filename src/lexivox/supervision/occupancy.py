@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lexivox.data.labels import occupancy_from_lidar, training_occupancy_dense
+from lexivox.data.labels import Border, occupancy_from_lidar, training_occupancy_dense
 from lexivox.data.types import FREE, OCCUPIED, Batch, LabelledPoints, LanguageTargets
 from lexivox.model import Scene
 from lexivox.supervision.voxels import choose_voxels, class_terms, unobserved_term
@@ -30,6 +31,10 @@ class LidarOccupancy:
         max_voxels: voxels asked per sample and step; 0 = all.
         occupied_weight: of an occupied voxel beside a free one in the cross-entropy (spec 4.2 allows for it). IoU is
             best when voxels are called occupied well below an even chance, which weight 1 aims at.
+        outside: points outside the grid in the ``"dense"`` target: ``"clamp"`` is published (erratum 6) and marks
+            border voxels occupied by what lies beyond them; ``"drop"`` does not.
+        enet_share: weigh classes by ENet's 1 / ln(1.02 + share), this being the share of occupied voxels; 0 = off, as
+            published (erratum 28): the file of weights was never released and the launch script switches it off.
         balance: occupied voxels weigh ``w ** balance`` times more, w being the mean weight of the teacher's points
             inside: what it sees rarely (people, poles) counts more, and no label is needed to know it. 0 = off.
     """
@@ -40,6 +45,8 @@ class LidarOccupancy:
     unobserved_weight: float = 0.1
     max_voxels: int = 0
     occupied_weight: float = 1.0
+    outside: Border = "clamp"
+    enet_share: float = 0.0
     balance: float = 0.0
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -51,14 +58,15 @@ class LidarOccupancy:
     def _target(self, batch: Batch, item: int) -> UInt8[Tensor, "X Y Z"]:
         xyz = batch.lidar.xyz[batch.lidar.batch == item]
         if self.target == "dense":
-            return training_occupancy_dense(batch.grid, xyz)
+            return training_occupancy_dense(batch.grid, xyz, self.outside)
         return occupancy_from_lidar(batch.grid, batch.lidar_origin[item], xyz, self.target)
 
     def _weights(self, batch: Batch, chosen: LabelledPoints) -> Float[Tensor, "N"]:
-        own = torch.full((len(chosen.label),), self.occupied_weight)
+        free, occupied = enet_weights(self.enet_share) if self.enet_share else (1.0, 1.0)
+        own = torch.full((len(chosen.label),), occupied * self.occupied_weight)
         if self.balance and batch.targets.language is not None:
             own = own * self._rarity(batch, batch.targets.language, chosen) ** self.balance
-        return torch.where(chosen.label == OCCUPIED, own, 1.0)
+        return torch.where(chosen.label == OCCUPIED, own, free)
 
     def _rarity(self, batch: Batch, language: LanguageTargets, chosen: LabelledPoints) -> Float[Tensor, "N"]:
         """Mean weight of the teacher's points in every chosen voxel; 1 where there are none."""
@@ -81,3 +89,8 @@ class LidarOccupancy:
             "occupancy/lovasz": self.weight * lovasz,
             "occupancy/unobserved": self.weight * unobserved,
         }
+
+
+def enet_weights(occupied_share: float) -> tuple[float, float]:
+    """Weights of free and occupied voxels, 1 / ln(1.02 + share of the class) (Paszke et al. 2016; spec 4.2)."""
+    return 1.0 / math.log(2.02 - occupied_share), 1.0 / math.log(1.02 + occupied_share)

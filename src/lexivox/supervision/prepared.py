@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import torch
+import torch.nn.functional as F
 
 from lexivox.data.cache import FeatureCache, content_key
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import PointFeatures, Sample, SampleDataset
-from lexivox.supervision.targets import balance_weights, teacher_point_features
+from lexivox.supervision.targets import TeacherReading, balance_weights, teacher_point_features
 from lexivox.teachers.base import ImageTeacher
 
 OnProgress = Callable[[int, int], None]
@@ -25,8 +26,9 @@ class PreparedSamples:
         image_hw: what images are brought to, after the teacher has seen them in full.
         teacher: ``None`` where no supervision needs features.
         cache: where features are kept between runs.
-        max_points: so many points per keyframe keep a feature; the others are dropped before they are stored.
+        max_points: so many rows per keyframe keep a feature; the others are dropped before they are stored. 0 = all.
         keep: keyframes held in memory.
+        reading: how the teacher's maps become features of points.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class PreparedSamples:
         cache: FeatureCache,
         max_points: int = 30_000,
         keep: int = 256,
+        reading: TeacherReading | None = None,
     ) -> None:
         self.dataset, self.image_hw, self.teacher, self.cache = dataset, image_hw, teacher, cache
-        self.max_points, self.keep = max_points, keep
+        self.max_points, self.keep, self.reading = max_points, keep, reading or TeacherReading()
         self.is_prepared = False
         self._weights: dict[int, torch.Tensor] = {}
         self._kept: OrderedDict[int, Sample] = OrderedDict()
@@ -70,7 +73,7 @@ class PreparedSamples:
     def _balance(self, power: float) -> None:
         features = [self[index].point_features for index in range(len(self))]
         known = [f for f in features if f is not None]
-        weights = balance_weights([f.feature.float() for f in known], power=power)
+        weights = balance_weights([F.normalize(f.feature.float(), dim=-1) for f in known], power=power)
         self._weights = dict(enumerate(weights))
         self._kept = OrderedDict(
             (index, replace(sample, point_features=self._weighted(index, sample.point_features)))
@@ -88,6 +91,7 @@ class PreparedSamples:
         teacher = self.teacher
         key = content_key(
             "point features 1",
+            *(() if self.reading == TeacherReading() else map(str, astuple(self.reading))),
             getattr(teacher, "fingerprint", teacher.space),
             self.max_points,
             sample.lidar.xyz,
@@ -99,7 +103,7 @@ class PreparedSamples:
         return self._weighted(index, known)
 
     def _compute(self, sample: Sample, teacher: ImageTeacher) -> dict[str, torch.Tensor]:
-        known = teacher_point_features(sample, teacher)
+        known = teacher_point_features(sample, teacher, self.reading)
         generator = torch.Generator().manual_seed(sample.timestamp_ns % 2**31)
-        rows = torch.randperm(len(known.index), generator=generator)[: self.max_points].sort().values
+        rows = torch.randperm(len(known.index), generator=generator)[: self.max_points or None].sort().values
         return {"index": known.index[rows], "feature": known.feature[rows]}

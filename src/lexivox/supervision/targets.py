@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +13,29 @@ from torch import Tensor
 
 from lexivox.data.types import PointFeatures, Sample
 from lexivox.geometry.camera import is_visible, pixels_from_cam
+from lexivox.geometry.voxelize import scatter_mean
 from lexivox.teachers.base import ImageTeacher
 
 MIN_DEPTH_M = 1.0
 """Nearer returns are the own car (spec pop3d 1.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherReading:
+    """How a teacher's maps become features of LiDAR points. The defaults are ours, the second values published.
+
+    Attributes:
+        views: ``"mean"`` gives a point the mean over the cameras that see it; ``"each"`` one row per camera, so that
+            a point in two images counts twice, with two targets (spec 4.3). The mean is less noisy and fairer.
+        pixels: ``"bilinear"`` reads at the exact place; ``"nearest"`` at the rounded pixel of a map enlarged to the
+            image, and leaves out the last row and column (spec 1.6). Rounding costs up to half a pixel.
+        unit: make features unit vectors, so that every point weighs the same whatever the teacher's contrast. The
+            published loss compares raw features (spec 4.3).
+    """
+
+    views: Literal["mean", "each"] = "mean"
+    pixels: Literal["bilinear", "nearest"] = "bilinear"
+    unit: bool = True
 
 
 def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, "V P"]]:
@@ -32,16 +53,25 @@ def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, 
 
 
 @torch.no_grad()
-def teacher_point_features(sample: Sample, teacher: ImageTeacher) -> PointFeatures:
-    """The teacher's features at the visible LiDAR points: bilinear, unit, averaged over views, unit again."""
-    uv, visible = project_lidar(sample)
-    total = torch.zeros(sample.lidar.num_points, teacher.dim)
-    for view, pixels, seen in zip(sample.views, uv, visible, strict=True):
+def teacher_point_features(
+    sample: Sample, teacher: ImageTeacher, reading: TeacherReading | None = None
+) -> PointFeatures:
+    """The teacher's features at the LiDAR points that cameras see; rows in order of the sweep, or camera by camera."""
+    reading = reading or TeacherReading()
+    rows, features = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, teacher.dim)]
+    for view, pixels, seen in zip(sample.views, *project_lidar(sample), strict=True):
+        if reading.pixels == "nearest":
+            seen = seen & (pixels < pixels.new_tensor(view.image_hw[::-1]) - 1).all(dim=-1)
+            pixels = pixels.round() + 0.5  # the published pixel i has its centre at i
         maps = teacher.features(view.image[None]).float()
-        rows = seen.nonzero()[:, 0]
-        total.index_add_(0, rows, F.normalize(_at_pixels(maps, pixels[rows], view.image_hw), dim=-1))
-    index = visible.any(dim=0).nonzero()[:, 0]
-    feature = F.normalize(total[index], dim=-1)
+        rows.append(seen.nonzero()[:, 0])
+        feature = _at_pixels(maps, pixels[rows[-1]], view.image_hw)
+        features.append(F.normalize(feature, dim=-1) if reading.unit else feature)
+    index, feature = torch.cat(rows), torch.cat(features)
+    if reading.views == "mean":
+        index, row = index.unique(return_inverse=True)
+        feature = scatter_mean(feature, row, len(index))
+        feature = F.normalize(feature, dim=-1) if reading.unit else feature
     return PointFeatures(index, feature, torch.ones(len(index)))
 
 
