@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
@@ -118,41 +118,58 @@ class ImageConfig(Config):
 
     Attributes:
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
-            street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``.
+            street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
+            ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
+        style, dcn_stages, frozen_stages, checkpointing: of :class:`lexivox.backbones.resnet.ResNet`.
+        convert_weights: fit MoCo's RGB weights to BGR pixels by converting the first convolution. The released trainer
+            did not, so its ResNet-50 began on colours it had never seen (errata 23); False reproduces it.
+        pixels: what ``scratch`` and the ResNets see: ImageNet's RGB, or BGR with the mean taken off (Caffe).
+        scale, pad_multiple: of :class:`lexivox.encoders.preprocess.Preprocessing`.
+        separable: False is the published feature pyramid with full 3x3 convolutions.
     """
 
     image_hw: tuple[PositiveInt, PositiveInt]
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
-    backbone: Literal["scratch", "street", "espnet"] = "scratch"
+    backbone: Literal["scratch", "street", "espnet", "resnet50", "resnet101"] = "scratch"
     weights: str | None = None
+    style: Literal["caffe", "pytorch"] = "pytorch"
+    dcn_stages: tuple[PositiveInt, ...] = ()
+    frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
+    checkpointing: bool = False
+    convert_weights: bool = True
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
     num_levels: PositiveInt = 2
+    separable: bool = True
+    pixels: Literal["rgb", "bgr"] = "rgb"
+    scale: PositiveFloat = 1.0
+    pad_multiple: PositiveInt = 1
     bfloat16: bool = True
 
     def build(self, fetch_weights: bool = True) -> ImageEncoder:
         """``fetch_weights=False`` builds the same network for weights that come from elsewhere."""
         from lexivox.encoders.image import ImageEncoder
+        from lexivox.encoders.preprocess import PREPROCESSING
 
-        pretrained = self._pretrained(fetch_weights)
-        if pretrained is not None:
-            return ImageEncoder(
-                self.channels,
-                num_levels=self.num_levels,
-                bfloat16=self.bfloat16,
-                backbone=pretrained,
-                mean=(0.0, 0.0, 0.0),  # pretrained networks standardise by themselves
-                std=(1.0, 1.0, 1.0),
-            )
-        return ImageEncoder(
-            self.channels,
-            num_levels=self.num_levels,
-            bfloat16=self.bfloat16,
-            widths=self.widths,
-            blocks=self.blocks,
+        pixels = "as_is" if self.backbone in ("street", "espnet") else self.pixels  # they standardise by themselves
+        encoder = ImageEncoder(
+            backbone=self._backbone(fetch_weights),
+            preprocess=replace(PREPROCESSING[pixels], scale=self.scale, pad_multiple=self.pad_multiple),
+            is_separable=self.separable,
+            **self.model_dump(include={"channels", "num_levels", "widths", "blocks", "bfloat16"}),
         )
+        if self.backbone.startswith("resnet") and fetch_weights and self.weights:
+            from lexivox.weights.backbones import fill_image_encoder
 
-    def _pretrained(self, fetch_weights: bool) -> nn.Module | None:
+            fill_image_encoder(encoder, self.weights, self.convert_weights)
+        return encoder
+
+    def _backbone(self, fetch_weights: bool) -> nn.Module | None:
+        if self.backbone.startswith("resnet"):
+            from lexivox.backbones.resnet import ResNet
+
+            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages", "checkpointing"})
+            return ResNet(int(self.backbone.removeprefix("resnet")), **options)
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
 
@@ -160,11 +177,9 @@ class ImageConfig(Config):
         if self.backbone == "espnet":
             from lexivox.teachers.espnet import EspNet, EspNetBackbone, load_espnet
 
-            if not fetch_weights:
-                return EspNetBackbone(EspNet())
-            if self.weights is None:
+            if fetch_weights and self.weights is None:
                 raise ConfigError("backbone 'espnet' must have weights; got none. Set encoder.image.weights.")
-            return EspNetBackbone(load_espnet(self.weights))
+            return EspNetBackbone(load_espnet(self.weights or "") if fetch_weights else EspNet())
         return None
 
 
@@ -176,7 +191,11 @@ class TriplaneConfig(Config):
     num_layers: PositiveInt = 1
     anchors: tuple[PositiveInt, PositiveInt, PositiveInt] = (4, 8, 8)
     points_per_anchor: PositiveInt = 1
+    self_attention_points: PositiveInt = 4
+    ffn_channels: PositiveInt | None = None
     num_cameras: PositiveInt | None = None
+    dropout: Share = 0.0
+    checkpointing: bool = False
 
 
 class CameraEncoderConfig(Config):
@@ -199,31 +218,23 @@ class CameraEncoderConfig(Config):
             grid.coarsen(planes.coarsen),
             channels=image.channels,
             num_levels=image.num_levels,
-            num_heads=planes.num_heads,
-            num_layers=planes.num_layers,
-            anchors=planes.anchors,
-            points_per_anchor=planes.points_per_anchor,
-            num_cameras=planes.num_cameras,
+            **planes.model_dump(exclude={"coarsen"}),
         )
-        return CameraEncoder(
-            grid,
-            image=image.build(fetch_weights),
-            triplane=triplane,
-            pixel_aligned=self.pixel_aligned,
-            depth_bins=self.depth_bins,
-            depth_channels=self.depth_channels,
-            num_frequencies=self.num_frequencies,
-        )
+        options = self.model_dump(exclude={"kind", "image", "triplane"})
+        return CameraEncoder(grid, image=image.build(fetch_weights), triplane=triplane, **options)
 
 
 class HeadConfig(Config):
+    """An MLP; ``decoder_channels`` is the width before the classifier, ``hidden`` if None."""
+
     hidden: PositiveInt = 128
     num_layers: PositiveInt = 2
+    decoder_channels: PositiveInt | None = None
 
     def build(self, in_channels: int, out_channels: int) -> PointwiseHead:
         from lexivox.heads.pointwise import PointwiseHead
 
-        return PointwiseHead(in_channels, self.hidden, out_channels, self.num_layers)
+        return PointwiseHead(in_channels, out_channels=out_channels, **self.model_dump())
 
 
 class HeadsConfig(Config):

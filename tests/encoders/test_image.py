@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexivox.encoders.image import ImageEncoder
+from lexivox.encoders.image import FeaturePyramid, ImageEncoder
 from lexivox.errors import ShapeError
 
 
@@ -75,3 +76,24 @@ class Edges(nn.Module):
 def test_any_backbone_will_do() -> None:
     made = ImageEncoder(8, backbone=Edges(), num_levels=1)
     assert made(images())[0].shape == (2, 3, 8, 16, 32)
+
+
+def test_the_published_neck() -> None:
+    # Spec POP-3D 2.2 and 8: sizes of the levels at 480 x 800, and 3,278,592 parameters.
+    torch.manual_seed(0)
+    neck = FeaturePyramid((512, 1024, 2048), 256, 4, is_separable=False)
+    assert sum(p.numel() for p in neck.parameters()) == 3_278_592
+    small = FeaturePyramid((2, 3, 4), 6, 4, is_separable=False)
+    levels = [torch.randn(1, c, h, w) for c, h, w in ((2, 60, 100), (3, 30, 50), (4, 15, 25))]
+    outputs = small(levels)
+    assert [tuple(level.shape[-2:]) for level in outputs] == [(60, 100), (30, 50), (15, 25), (8, 13)]
+    coarse = small.lateral[2](levels[2])
+    torch.testing.assert_close(outputs[2], small.smooth[2](coarse))
+    middle = small.lateral[1](levels[1]) + F.interpolate(coarse, scale_factor=2)
+    torch.testing.assert_close(outputs[1], small.smooth[1](middle))
+    torch.testing.assert_close(outputs[3], F.conv2d(outputs[2], small.smooth[3].weight, None, 2, 1))  # bias starts at 0
+
+
+def test_more_levels_than_inputs_are_made_by_strides() -> None:
+    levels = encoder(num_levels=4)(images())
+    assert [tuple(level.shape[-2:]) for level in levels] == [(8, 16), (4, 8), (2, 4), (1, 2)]

@@ -14,7 +14,7 @@ from lexivox.encoders.triplane import TriplaneEncoder
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 from lexivox.heads.pointwise import PointwiseHead
-from tests.encoders.tpv_keys import aggregator_keys, encoder_keys
+from lexivox.weights.keys import published_names
 
 TOLERANCE = 2e-4
 
@@ -41,9 +41,9 @@ class Case:
         ).eval()
         self.occupancy = PointwiseHead(32, 64, 2, decoder_channels=32)
         self.language = PointwiseHead(32, 64, 48)
-        self.load(self.encoder, encoder_keys(layers))
-        self.load(self.occupancy, aggregator_keys(""))
-        self.load(self.language, aggregator_keys("_ft"))
+        self.load(self.encoder, "encoder.triplane.")
+        self.load(self.occupancy, "heads.occupancy.")
+        self.load(self.language, "heads.language.")
         self.cameras = cameras_from_matrices(self["in/lidar2img"], tuple(self["meta/image_hw"].tolist()))
         self.features = [self[f"in/feat{i}"].clone().requires_grad_() for i in range(levels)]
 
@@ -51,8 +51,10 @@ class Case:
         array = self.arrays[name]
         return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array)
 
-    def load(self, module: torch.nn.Module, keys: dict[str, str]) -> None:
-        module.load_state_dict({ours: self[f"sd/{theirs}"] for theirs, ours in keys.items()}, strict=True)
+    def load(self, module: torch.nn.Module, place: str) -> None:
+        """``place``: where a whole model has the module."""
+        names = published_names([place + name for name in module.state_dict()])
+        module.load_state_dict({ours.removeprefix(place): self[f"sd/{theirs}"] for ours, theirs in names.items()})
 
     def xyz(self, points_vox: Tensor, grid: VoxelGrid) -> Tensor:
         return points_vox[0] * torch.tensor(grid.voxel_size_m) + torch.tensor(grid.lower_m)
@@ -141,9 +143,9 @@ def gradient_close(ours: Tensor, golden: Tensor) -> None:
 
 
 def check_parameter_gradients(case: Case) -> None:
-    parameters = dict(case.encoder.named_parameters())
+    parameters = {f"encoder.triplane.{name}": p for name, p in case.encoder.named_parameters()}
     checked = 0
-    for theirs, ours in encoder_keys(len(case.encoder.layers)).items():
+    for ours, theirs in published_names(parameters).items():
         gradient = parameters[ours].grad
         assert gradient is not None, ours
         norm = float(case[f"grad_l2/{theirs}"])

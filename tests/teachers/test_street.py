@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from lexivox.encoders.image import ImageEncoder
+from lexivox.encoders.preprocess import PREPROCESSING
 from lexivox.errors import WeightsError
 from lexivox.teachers import street
 from lexivox.teachers.base import ImageTeacher, check_same_space
@@ -205,7 +206,7 @@ def test_a_backbone_is_a_copy_of_its_own(backbone, teacher) -> None:
 
 
 def test_backbone_fits_the_image_encoder(backbone) -> None:
-    encoder = ImageEncoder(8, backbone=backbone, num_levels=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    encoder = ImageEncoder(8, backbone=backbone, num_levels=2, preprocess=PREPROCESSING["as_is"])
     images = torch.zeros(1, 2, 3, 32, 64, dtype=torch.uint8)
     assert [tuple(level.shape[-2:]) for level in encoder(images)] == [(8, 16), (4, 8)]
     assert not any(norm.training for norm in norms(encoder.train().backbone))

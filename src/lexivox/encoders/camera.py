@@ -71,14 +71,15 @@ class CameraEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> FeatureField:
         pyramid = self.image(batch.cameras.images)
+        cameras = self.image.preprocess.cameras(batch.cameras)  # whose images are what the pyramid covers
         parts: list[FeatureField] = []
         if self.triplane is not None:
-            parts.append(self._planes(self.triplane(pyramid, batch.cameras)))
+            parts.append(self._planes(self.triplane(pyramid, cameras)))
         if self.pixel_aligned:
-            parts.append(PixelField(self.grid, pyramid[0], batch.cameras, with_depth=True))
+            parts.append(PixelField(self.grid, pyramid[0], cameras, with_depth=True))
         if self.profile is not None:
             profiles = self.profile(pyramid[0].flatten(0, 1)).unflatten(0, pyramid[0].shape[:2])
-            parts.append(FrustumField(self.grid, profiles, batch.cameras, self.depth_bins))
+            parts.append(FrustumField(self.grid, profiles, cameras, self.depth_bins))
         if self.num_frequencies is not None:
             device = batch.cameras.images.device
             parts.append(CoordinateField(self.grid, self.num_frequencies, batch.size, device))

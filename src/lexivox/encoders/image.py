@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from lexivox.encoders.preprocess import Preprocessing
 from lexivox.errors import ShapeError
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-"""RGB, 0..255."""
 
 
 class Backbone(Protocol):
@@ -89,25 +86,39 @@ class ResidualBackbone(nn.Module):
 class FeaturePyramid(nn.Module):
     """Every level in the same channels, coarse levels added into fine ones (FPN), then a 3x3 on each.
 
-    That last 3x3 is separable: a full one at the finest level would cost more than the whole backbone.
-    Only the ``num_levels`` finest levels are given out; the coarser ones are heard through them.
+    Fewer ``num_levels`` than inputs: the finest are given out, the coarser ones heard through them. More: each
+    further level is a 3x3 of stride 2 on the last output, as published (spec POP-3D 2.2).
+
+    Args:
+        is_separable: make the 3x3 convolutions depthwise and pointwise, because a full one at the finest level
+            costs more than a small backbone; False is the published neck.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, num_levels: int):
+    def __init__(self, in_channels: Sequence[int], channels: int, num_levels: int, is_separable: bool = True):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, groups=channels), nn.Conv2d(channels, channels, 1))
-            for _ in range(num_levels)
-        )
-
-        reset_convolutions(self, "linear")
+        strides = [1 if i < len(in_channels) else 2 for i in range(num_levels)]
+        self.smooth = nn.ModuleList(_smoothing(channels, stride, is_separable) for stride in strides)
+        if is_separable:
+            reset_convolutions(self, "linear")
+        else:
+            _reset_as_published(self)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         merged = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
         for i in range(len(merged) - 2, -1, -1):
             merged[i] = merged[i] + F.interpolate(merged[i + 1], size=merged[i].shape[-2:], mode="nearest")
-        return [smooth(level) for smooth, level in zip(self.smooth, merged, strict=False)]
+        outputs = [smooth(level) for smooth, level in zip(self.smooth, merged, strict=False)]
+        for smooth in list(self.smooth)[len(outputs) :]:
+            outputs.append(smooth(outputs[-1]))
+        return outputs
+
+
+def _smoothing(channels: int, stride: int, is_separable: bool) -> nn.Module:
+    if not is_separable:
+        return nn.Conv2d(channels, channels, 3, stride, 1)
+    depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels)
+    return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1))
 
 
 class ImageEncoder(nn.Module):
@@ -118,12 +129,10 @@ class ImageEncoder(nn.Module):
         num_levels: levels given out, the finest ones.
         backbone: turns normalised images into levels; :class:`ResidualBackbone` of ``widths`` if None.
         widths, blocks: channels of the default backbone's stages, and residual blocks in each.
-        mean, std: RGB statistics of the backbone, 0..255.
+        preprocess: what happens to images before the backbone.
+        is_separable: of the :class:`FeaturePyramid`.
         bfloat16: run the convolutions under bfloat16 autocast.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -133,16 +142,16 @@ class ImageEncoder(nn.Module):
         backbone: nn.Module | None = None,
         widths: Sequence[int] = (24, 48, 96),
         blocks: int = 2,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        preprocess: Preprocessing = Preprocessing(),  # noqa: B008 (frozen)
+        is_separable: bool = True,
         bfloat16: bool = False,
     ):
         super().__init__()
         self.channels, self.num_levels, self.autocast = channels, num_levels, bfloat16
+        self.preprocess = preprocess
         self.backbone = ResidualBackbone(widths, blocks) if backbone is None else backbone
-        self.pyramid = FeaturePyramid(tuple(self.backbone.channels), channels, num_levels)  # pyright: ignore
-        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+        inputs: tuple[int, ...] = tuple(self.backbone.channels)  # pyright: ignore
+        self.pyramid = FeaturePyramid(inputs, channels, num_levels, is_separable)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]) -> list[Tensor]:
@@ -150,7 +159,8 @@ class ImageEncoder(nn.Module):
         flat = images.flatten(0, 1)
         if len(flat) == 0:  # convolutions refuse an empty batch: one blank image tells the shapes
             flat = images.new_zeros(1, 3, 64, 64)
-        x = ((flat.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = self.preprocess(flat, like=self.pyramid.lateral[0].weight)  # pyright: ignore[reportArgumentType]
+        x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             levels = self.pyramid(self.backbone(x))
         return [level[: batch * views].to(x.dtype).unflatten(0, (batch, views)) for level in levels]
@@ -163,6 +173,13 @@ def reset_convolutions(module: nn.Module, nonlinearity: Literal["relu", "linear"
             nn.init.kaiming_normal_(conv.weight, nonlinearity=nonlinearity)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
+
+
+def _reset_as_published(module: nn.Module) -> None:
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

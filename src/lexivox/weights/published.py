@@ -1,0 +1,75 @@
+"""Whole published models: POP-3D, and TPVFormer as the supervised model with a class per voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lexivox.errors import WeightsError
+from lexivox.weights.checkpoint import read_checkpoint
+from lexivox.weights.keys import DERIVED, PLANES, modern_name, published_names
+from lexivox.weights.match import fill
+
+ADVICE = "Import it with the recipe it was trained with; docs/weights.md says what fits what: "
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the arrays of a file.
+
+    Attributes:
+        num_arrays: filled.
+        num_parameters: numbers in those of them that are parameters.
+        renamed: old names that were read as new ones.
+        dropped: names that were not taken, because the model computes them or has no such part.
+    """
+
+    num_arrays: int
+    num_parameters: int
+    renamed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def fill_published(model: nn.Module, path: str | Path) -> ImportReport:
+    """Fill a model of ours with a released POP-3D or TPVFormer checkpoint.
+
+    Args:
+        model: a :class:`lexivox.model.OccupancyModel` of the published architecture. Its occupancy head takes
+            POP-3D's two logits, or its semantic head TPVFormer's classes.
+
+    Raises:
+        WeightsError: the file and the model differ in any name or shape, or the file's reference points lie
+            elsewhere than the model's, that is, it was trained on another grid.
+    """
+    found = read_checkpoint(path)
+    given = {modern_name(name): tensor for name, tensor in found.items()}
+    if len(given) < len(found):
+        raise WeightsError(f"a checkpoint must name every array once; got old and new names of one. Check: {path}")
+    own = model.state_dict()
+    arrays = {name: tensor for name, tensor in given.items() if name not in DERIVED}
+    fill(model, published_names(own), arrays, "published weights", f"{ADVICE}{path}")
+    _check_reference_points(model, given, path)
+    return ImportReport(
+        num_arrays=len(own),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        renamed=tuple(name for name in found if modern_name(name) != name),
+        dropped=tuple(name for name in given if name in DERIVED),
+    )
+
+
+def _check_reference_points(model: nn.Module, given: dict[str, Tensor], path: str | Path) -> None:
+    """Where the pillars' anchors lie, in [0, 1] of the box: the one thing that shapes do not tell."""
+    lower, upper = (torch.tensor(bound) for bound in (model.grid.lower_m, model.grid.upper_m))  # type: ignore[union-attr]
+    for plane, name in enumerate(PLANES):
+        key = f"tpv_head.encoder.ref_3d_{name}"
+        if key in given:
+            ours = model.get_buffer(f"encoder.triplane.reference_{plane}").cpu()  # (Q, D, 3)
+            theirs = given[key][0].transpose(0, 1).float()
+            if ours.shape != theirs.shape or not torch.allclose((ours - lower) / (upper - lower), theirs, atol=1e-5):
+                raise WeightsError(
+                    f"reference points of the weights must be the model's; got others in {key}. Their grid or "
+                    f"anchors differ from the recipe's: {path}"
+                )
