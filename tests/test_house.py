@@ -18,7 +18,7 @@ import lexivox
 ROOT = Path(lexivox.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 350
-LONGER = {"config.py": 450}
+LONGER = {"config.py": 500}
 """The vocabulary of the library on one page."""
 
 FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pickle5", "dill", "cloudpickle"}
