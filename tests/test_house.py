@@ -25,7 +25,7 @@ FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pic
 LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub"}
 """Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
 
-LEAVES = {"ops/kernels/deformable_triton.py", "ops/kernels/traversal_numba.py"}
+LEAVES = {f"ops/kernels/{name}.py" for name in ("deformable_numba", "deformable_triton", "traversal_numba")}
 
 
 def relative(path: Path) -> str:

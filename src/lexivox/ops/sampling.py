@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 
@@ -106,8 +106,8 @@ def deformable_gather(
 ) -> Float[Tensor, "P C"]:
     """Multi-scale deformable sampling for packed queries (Deformable DETR, eq. 3, without the projections).
 
-    On CUDA a Triton kernel runs; its gradients are the same in every run under
-    ``torch.use_deterministic_algorithms(True)`` only.
+    On CUDA a Triton kernel runs, on a CPU a compiled loop where numba is installed. The kernel's gradients are the
+    same in every run under ``torch.use_deterministic_algorithms(True)`` only; the loop's always are.
 
     Args:
         value: tokens of N pyramids, the levels one after the other, each row-major; any float dtype.
@@ -122,8 +122,11 @@ def deformable_gather(
     """
     if not any(count):  # grid_sample refuses an empty list of places, and kernels an empty grid
         return value.new_zeros(0, value.shape[2] * value.shape[3])
-    if value.device.type == "cuda" and has_triton():
+    device = value.device.type
+    if device == "cuda" and has_triton():
         return deformable_gather_triton(value, level_hw, locations, attention, count)
+    if device == "cpu" and has_numba():
+        return deformable_gather_numba(value, level_hw, locations, attention, count)
     return deformable_gather_torch(value, level_hw, locations, attention, count)
 
 
@@ -131,6 +134,12 @@ def deformable_gather(
 def has_triton() -> bool:
     """True when triton is installed; it comes with torch's builds for CUDA."""
     return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def has_numba() -> bool:
+    """True when the optional numba is installed (``pip install lexivox[fast]``)."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def deformable_gather_triton(
@@ -143,14 +152,40 @@ def deformable_gather_triton(
     """:func:`deformable_gather` by the Triton kernel, for at least one query."""
     from lexivox.ops.kernels import deformable_triton
 
-    areas = [height * width for height, width in level_hw]
-    firsts = accumulate([0, *areas[:-1]])
-    levels = [(height, width, first) for (height, width), first in zip(level_hw, firsts, strict=True)]
-    like = {"dtype": torch.int32, "device": value.device}
-    pyramids, counts = torch.arange(len(count), **like), torch.tensor(list(count), **like)
-    owner = torch.repeat_interleave(pyramids, counts, output_size=len(locations))
-    inputs = value.contiguous(), torch.tensor(levels, **like), owner, locations.contiguous(), attention.contiguous()
+    tables = _level_rows(level_hw, torch.int32, value.device), _owner_rows(count, torch.int32, value.device)
+    inputs = value.contiguous(), *tables, locations.contiguous(), attention.contiguous()
     return deformable_triton.deformable_gather(*inputs)
+
+
+def deformable_gather_numba(
+    value: Float[Tensor, "N T heads c"],
+    level_hw: Sequence[tuple[int, int]],
+    locations: Float[Tensor, "P heads L S 2"],
+    attention: Float[Tensor, "P heads L S"],
+    count: Sequence[int],
+) -> Float[Tensor, "P C"]:
+    """:func:`deformable_gather` by the compiled loop; tensors on the CPU only."""
+    from lexivox.ops.kernels import deformable_numba
+
+    wide = torch.float64 if locations.dtype == torch.float64 else torch.float32
+    floats = (x.to(wide).contiguous() for x in (value, locations, attention))
+    tables = _level_rows(level_hw, torch.int64, value.device), _owner_rows(count, torch.int64, value.device)
+    wide_value, *others = floats
+    return deformable_numba.DeformableGather.apply(wide_value, *tables, *others).to(value.dtype)
+
+
+def _level_rows(level_hw: Sequence[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> Int[Tensor, "L 3"]:
+    """Height, width and first token of every level."""
+    firsts = accumulate([0, *(height * width for height, width in level_hw)])
+    rows = [(height, width, first) for (height, width), first in zip(level_hw, firsts, strict=False)]
+    return torch.tensor(rows, dtype=dtype, device=device)
+
+
+def _owner_rows(count: Sequence[int], dtype: torch.dtype, device: torch.device) -> Int[Tensor, "P"]:
+    """Which pyramid each packed query reads."""
+    counts = torch.tensor(list(count), dtype=dtype, device=device)
+    pyramids = torch.arange(len(count), dtype=dtype, device=device)
+    return torch.repeat_interleave(pyramids, counts, output_size=sum(count))
 
 
 def deformable_gather_torch(
