@@ -333,6 +333,9 @@ class LanguageConfig(Config):
     pixels: Literal["bilinear", "nearest"] = "bilinear"
     unit: bool = True
     max_points: Annotated[int, Field(ge=0)] = 30_000
+    storage: Literal["points-float16", "points-pca", "maps", "maps-pca"] = "points-float16"
+    storage_rank: PositiveInt = 64
+    storage_pool: PositiveInt = 1
 
     def build(self) -> Supervision:
         from lexivox.supervision.language import LanguageDistillation

@@ -22,7 +22,9 @@ from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
 from lexivox.files import write_atomically
 from lexivox.model import OccupancyModel
+from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
+from lexivox.supervision.storage import Storage
 from lexivox.supervision.targets import TeacherReading
 from lexivox.teachers.base import ImageTeacher, TextEncoder, check_same_space
 from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
@@ -83,12 +85,18 @@ class Experiment:
     def train_samples(self) -> PreparedSamples:
         """Training keyframes with their targets. Labels are opened only for a supervised run."""
         dataset = self.config.data.open("train", labels=self.is_supervised)
-        cache = FeatureCache(self.cache_dir or self.run_dir / CACHE_DIR)
         image_hw, language = self.config.encoder.image.image_hw, self.language
         if language is None:
-            return PreparedSamples(dataset, image_hw, None, cache)
-        reading = TeacherReading(language.views, language.pixels, language.unit)
-        return PreparedSamples(dataset, image_hw, self.teacher, cache, language.max_points, reading=reading)
+            return PreparedSamples(dataset, image_hw, None)
+        features = FeatureStore(
+            dataset,
+            self.teacher,
+            FeatureCache(self.cache_dir or self.run_dir / CACHE_DIR),
+            reading=TeacherReading(language.views, language.pixels, language.unit),
+            max_points=language.max_points,
+            storage=Storage(language.storage, language.storage_rank, language.storage_pool),
+        )
+        return PreparedSamples(dataset, image_hw, features)
 
     @cached_property
     def val_dataset(self) -> SampleDataset:

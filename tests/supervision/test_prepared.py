@@ -10,6 +10,7 @@ from helpers import make_sample
 
 from lexivox.data.cache import FeatureCache
 from lexivox.data.transforms import resize_images
+from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
 from lexivox.supervision.targets import teacher_point_features
 
@@ -52,7 +53,10 @@ class Recording:
 @pytest.fixture
 def prepare(tmp_path):
     def make(teacher, **options) -> PreparedSamples:
-        return PreparedSamples(Recording(), SMALL_HW, teacher, FeatureCache(tmp_path), **options)
+        dataset = Recording()
+        keep = options.pop("keep", 256)
+        store = teacher and FeatureStore(dataset, teacher, FeatureCache(tmp_path), **options)
+        return PreparedSamples(dataset, SMALL_HW, store, keep)
 
     return make
 
@@ -107,7 +111,7 @@ def test_another_question_is_another_entry(prepare, other):
 def test_another_picture_calibration_or_sweep_is_another_entry(prepare):
     samples, teacher = prepare(Counting()), Counting()
     samples.prepare(0.0)
-    samples.teacher = teacher
+    samples.features.teacher = teacher
     recorded = make_sample(0, num_points=100, num_views=2)
     view = recorded.views[0]
     changes = [
@@ -183,7 +187,8 @@ def test_at_most_so_many_points_are_kept_and_always_the_same(prepare, tmp_path):
     known = samples[2].point_features
     assert len(known.index) == len(known.feature) == len(known.weight) == 20
     assert bool((known.index.diff() > 0).all())
-    fresh = PreparedSamples(Recording(), SMALL_HW, Counting(), FeatureCache(tmp_path / "other"), max_points=20)
+    store = FeatureStore(Recording(), Counting(), FeatureCache(tmp_path / "other"), max_points=20)
+    fresh = PreparedSamples(Recording(), SMALL_HW, store)
     assert torch.equal(fresh[2].point_features.index, known.index)
 
 

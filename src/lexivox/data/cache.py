@@ -29,7 +29,8 @@ Key = str
 """64 hex digits of :func:`content_key`."""
 
 KeyPart = str | bytes | bool | int | float | None | Tensor | list | tuple | Mapping
-_CHECKSUM = "lexivox_sha256"
+_METADATA, _CHECKSUM = "lexivox", "sha256"
+"""One entry of metadata, as JSON: the format keeps several in no order, and files should repeat byte for byte."""
 
 
 def content_key(*parts: KeyPart) -> Key:
@@ -99,17 +100,25 @@ class FeatureCache:
             log.warning("feature cache entry is damaged and will be made again (%s): %s", error, path)
             return None
 
-    def put(self, key: Key, arrays: Arrays) -> None:
-        """Write an entry; floating arrays become float16.
+    def put(self, key: Key, arrays: Arrays, about: Mapping[str, str] | None = None) -> None:
+        """Write an entry; floating arrays become float16. ``about`` lies beside them, for whoever opens the file.
 
         Raises:
             DataError: a value does not fit float16, or the disk refuses (full, read-only).
         """
         stored = {name: _storable(name, value) for name, value in arrays.items()}
-        content = save(stored, metadata={_CHECKSUM: _checksum(stored)})
+        content = save(stored, metadata=_metadata(stored, about or {}))
         write_atomically(self.path(key), lambda file: file.write(content), "feature cache")
 
-    def get_or_make(self, key: Key, make: Callable[[], Arrays]) -> Arrays:
+    def about(self, key: Key) -> dict[str, str]:
+        """What an entry says of itself, e.g. the embedding space of its features; nothing where there is none."""
+        if not self.path(key).is_file():
+            return {}
+        with safe_open(self.path(key), framework="pt") as file:
+            said = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        return {name: value for name, value in said.items() if name != _CHECKSUM}
+
+    def get_or_make(self, key: Key, make: Callable[[], Arrays], about: Mapping[str, str] | None = None) -> Arrays:
         """The entry, computed and written when it is not there; always as read back, so runs repeat exactly.
 
         Raises:
@@ -117,7 +126,7 @@ class FeatureCache:
         """
         found = self.get(key)
         if found is None:
-            self.put(key, make())
+            self.put(key, make(), about)
             found = self.get(key)
         if found is None:
             raise DataError(f"feature cache must keep what was written; got a damaged file. Check: {self.folder}")
@@ -148,7 +157,7 @@ class FeatureCache:
 def _read(path: Path) -> Arrays:
     with safe_open(path, framework="pt") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        expected = (file.metadata() or {}).get(_CHECKSUM)
+        expected = json.loads((file.metadata() or {}).get(_METADATA, "{}")).get(_CHECKSUM)
     if expected != _checksum(arrays):
         raise ValueError("checksum differs")
     return arrays
@@ -162,6 +171,10 @@ def _storable(name: str, value: Tensor) -> Tensor:
     if not bool(half.isfinite().all()):
         raise DataError(f"features to cache must be finite and within +-65504; got others in '{name}'. Scale them.")
     return half
+
+
+def _metadata(stored: Arrays, about: Mapping[str, str]) -> dict[str, str]:
+    return {_METADATA: json.dumps({**about, _CHECKSUM: _checksum(stored)}, sort_keys=True)}
 
 
 def _checksum(arrays: Arrays) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexivox.data.types import Batch, LanguageTargets
-from lexivox.errors import DataError
+from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import clamp_to_grid, scatter_mean
 from lexivox.model import Scene
@@ -70,6 +70,11 @@ class LanguageDistillation:
 
     def _distance(self, scene: Scene, target: LanguageTargets) -> Tensor:
         predicted = scene.read("language", target.xyz, target.batch).float()
+        if predicted.shape[1] != target.feature.shape[1]:
+            raise ConfigError(
+                f"language head must have the teacher's {target.feature.shape[1]} channels; got {predicted.shape[1]}. "
+                "Build the model for this teacher, or make targets with the model's own."
+            )
         distance = feature_cosine if self.loss == "cosine" else feature_mse
         return distance(predicted, target.feature, target.weight)
 

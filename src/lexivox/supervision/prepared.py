@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from lexivox.data.cache import FeatureCache, content_key
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import PointFeatures, Sample, SampleDataset
-from lexivox.supervision.targets import TeacherReading, balance_weights, teacher_point_features
-from lexivox.teachers.base import ImageTeacher
+from lexivox.supervision.feature_store import FeatureStore
+from lexivox.supervision.targets import balance_weights
 
 OnProgress = Callable[[int, int], None]
 
@@ -24,25 +23,14 @@ class PreparedSamples:
     Args:
         dataset: keyframes as they were recorded.
         image_hw: what images are brought to, after the teacher has seen them in full.
-        teacher: ``None`` where no supervision needs features.
-        cache: where features are kept between runs.
-        max_points: so many rows per keyframe keep a feature; the others are dropped before they are stored. 0 = all.
+        features: what a teacher says about its points; ``None`` where no supervision needs it.
         keep: keyframes held in memory.
-        reading: how the teacher's maps become features of points.
     """
 
     def __init__(
-        self,
-        dataset: SampleDataset,
-        image_hw: tuple[int, int],
-        teacher: ImageTeacher | None,
-        cache: FeatureCache,
-        max_points: int = 30_000,
-        keep: int = 256,
-        reading: TeacherReading | None = None,
+        self, dataset: SampleDataset, image_hw: tuple[int, int], features: FeatureStore | None, keep: int = 256
     ) -> None:
-        self.dataset, self.image_hw, self.teacher, self.cache = dataset, image_hw, teacher, cache
-        self.max_points, self.keep, self.reading = max_points, keep, reading or TeacherReading()
+        self.dataset, self.image_hw, self.features, self.keep = dataset, image_hw, features, keep
         self.is_prepared = False
         self._weights: dict[int, torch.Tensor] = {}
         self._kept: OrderedDict[int, Sample] = OrderedDict()
@@ -66,7 +54,7 @@ class PreparedSamples:
         for index in range(len(self)):
             _ = self[index]
             on_progress(index + 1, len(self))
-        if self.teacher is not None and balance_power > 0.0:
+        if self.features is not None and balance_power > 0.0:
             self._balance(balance_power)
         self.is_prepared = True
 
@@ -86,24 +74,6 @@ class PreparedSamples:
         return replace(known, weight=self._weights[index])
 
     def _features(self, index: int, sample: Sample) -> PointFeatures | None:
-        if self.teacher is None:
+        if self.features is None:
             return None
-        teacher = self.teacher
-        key = content_key(
-            "point features 1",
-            *(() if self.reading == TeacherReading() else map(str, astuple(self.reading))),
-            getattr(teacher, "fingerprint", teacher.space),
-            self.max_points,
-            sample.lidar.xyz,
-            sample.ego_from_lidar.matrix(),
-            *[part for v in sample.views for part in (v.image, v.image_from_cam, v.ego_from_cam.matrix())],
-        )
-        stored = self.cache.get_or_make(key, lambda: self._compute(sample, teacher))
-        known = PointFeatures(stored["index"], stored["feature"], torch.ones(len(stored["index"])))
-        return self._weighted(index, known)
-
-    def _compute(self, sample: Sample, teacher: ImageTeacher) -> dict[str, torch.Tensor]:
-        known = teacher_point_features(sample, teacher, self.reading)
-        generator = torch.Generator().manual_seed(sample.timestamp_ns % 2**31)
-        rows = torch.randperm(len(known.index), generator=generator)[: self.max_points or None].sort().values
-        return {"index": known.index[rows], "feature": known.feature[rows]}
+        return self._weighted(index, self.features.features(sample))

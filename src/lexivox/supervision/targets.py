@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.data.types import PointFeatures, Sample
+from lexivox.errors import DataError
 from lexivox.geometry.camera import is_visible, pixels_from_cam
 from lexivox.geometry.voxelize import scatter_mean
-from lexivox.teachers.base import ImageTeacher
+from lexivox.teachers.base import ImageTeacher, PointTeacher
 
 MIN_DEPTH_M = 1.0
 """Nearer returns are the own car (spec pop3d 1.6)."""
@@ -52,20 +53,49 @@ def project_lidar(sample: Sample) -> tuple[Float[Tensor, "V P 2"], Bool[Tensor, 
     return torch.stack(uv).float(), torch.stack(visible)
 
 
-@torch.no_grad()
 def teacher_point_features(
     sample: Sample, teacher: ImageTeacher, reading: TeacherReading | None = None
 ) -> PointFeatures:
-    """The teacher's features at the LiDAR points that cameras see; rows in order of the sweep, or camera by camera."""
-    reading = reading or TeacherReading()
-    rows, features = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, teacher.dim)]
-    for view, pixels, seen in zip(sample.views, *project_lidar(sample), strict=True):
+    """The teacher's features at the LiDAR points that cameras see; rows in order of the sweep, or camera by camera.
+
+    Raises:
+        DataError: a feature is missing or not finite.
+    """
+    if isinstance(teacher, PointTeacher):
+        return teacher.point_features(sample)
+    return point_features(sample, teacher_maps(sample, teacher), reading or TeacherReading(), teacher.dim)
+
+
+@torch.no_grad()
+def teacher_maps(sample: Sample, teacher: ImageTeacher) -> Iterator[Float[Tensor, "1 D h w"]]:
+    """The teacher's features of every view, one after the other.
+
+    Raises:
+        DataError: they are not finite, or not as wide as the teacher says.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for view in sample.views:
+        maps = teacher.features(view.image[None].to(device)).float().cpu()
+        if maps.shape[1] != teacher.dim or not bool(maps.isfinite().all()):
+            got = f"{maps.shape[1]} channels" if maps.shape[1] != teacher.dim else "others"
+            raise DataError(
+                f"teacher's features must be {teacher.dim} finite numbers; got {got} in sample {sample.token}, "
+                f"camera {view.name}. Check its weights and the image."
+            )
+        yield maps
+
+
+def point_features(
+    sample: Sample, maps: Iterable[Float[Tensor, "1 D h w"]], reading: TeacherReading, dim: int
+) -> PointFeatures:
+    """Features at the LiDAR points that cameras see, from one map per view."""
+    rows, features = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dim)]
+    for view, own, pixels, seen in zip(sample.views, maps, *project_lidar(sample), strict=True):
         if reading.pixels == "nearest":
             seen = seen & (pixels < pixels.new_tensor(view.image_hw[::-1]) - 1).all(dim=-1)
             pixels = pixels.round() + 0.5  # the published pixel i has its centre at i
-        maps = teacher.features(view.image[None]).float()
         rows.append(seen.nonzero()[:, 0])
-        feature = _at_pixels(maps, pixels[rows[-1]], view.image_hw)
+        feature = _at_pixels(own, pixels[rows[-1]], view.image_hw)
         features.append(F.normalize(feature, dim=-1) if reading.unit else feature)
     index, feature = torch.cat(rows), torch.cat(features)
     if reading.views == "mean":

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from lexivox.data.types import PointFeatures, Sample
 from lexivox.errors import ConfigError
 
 
@@ -33,6 +34,19 @@ class ImageTeacher(Protocol):
         """Dense features of RGB images 0..255; their length is free, their direction is the meaning.
 
         Cell (row, col) is centred at image pixel ``((col + 0.5) * W / w, (row + 0.5) * H / h)``.
+        """
+        ...
+
+
+@runtime_checkable
+class PointTeacher(Protocol):
+    """A teacher whose features at LiDAR points were computed elsewhere."""
+
+    def point_features(self, sample: Sample) -> PointFeatures:
+        """Features of the points of a keyframe that cameras see.
+
+        Raises:
+            DataError: they are missing or not finite.
         """
         ...
 
