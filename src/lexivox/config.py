@@ -299,7 +299,25 @@ class ClipTeacherConfig(Config):
         return open_teacher(**self.model_dump())
 
 
-TeacherConfig = Annotated[StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig, Field(discriminator="kind")]
+class FeatureFilesConfig(Config):
+    """Features in the files of the published extraction, and the text tower of their space."""
+
+    kind: Literal["files"] = "files"
+    features: str
+    projections: str
+    checkpoint: str
+    prompts: Literal["photo", "clip85"] = "clip85"
+    missing: Literal["error", "skip"] = "error"
+
+    def build(self) -> tuple[ImageTeacher, TextEncoder]:
+        from lexivox.teachers.open import open_feature_files
+
+        return open_feature_files(**self.model_dump(exclude={"kind"}))
+
+
+TeacherConfig = Annotated[
+    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig | FeatureFilesConfig, Field(discriminator="kind")
+]
 
 
 # --------------------------------------------------------------------------------------------- supervision

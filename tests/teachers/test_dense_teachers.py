@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexivox.config import ClipTeacherConfig
+from lexivox.config import ClipTeacherConfig, FeatureFilesConfig
 from lexivox.errors import ConfigError
 from lexivox.teachers.base import ImageTeacher, TextEncoder, check_same_space
 from lexivox.teachers.clip import MaskClipTeacher
@@ -201,3 +201,11 @@ def test_a_config_opens_each_kind_with_its_options(tips, siglip) -> None:
     assert len(encoder.prompts) == 85
     with pytest.raises(ConfigError, match=r"teacher 'tips' must be given its own options .* got attention"):
         ClipTeacherConfig(kind="tips", checkpoint=str(tips), attention="naclip").build()
+
+
+def test_feature_files_live_in_the_space_of_their_words(tips, tmp_path) -> None:
+    config = FeatureFilesConfig(features=str(tmp_path), projections=str(tmp_path), checkpoint=str(tips))
+    teacher, encoder = config.build()
+    check_same_space(teacher, encoder)
+    assert teacher.dim == encoder.dim == 32
+    assert len(encoder.prompts) == 85

@@ -79,8 +79,8 @@ def store(
     if storage.has_maps:
         arrays: Arrays = {}
         for number, maps in enumerate(teacher_maps(sample, teacher)):
-            size = tuple(-(-side // storage.pool) for side in maps.shape[-2:])
-            pooled = F.adaptive_avg_pool2d(maps, size)  # spans the image exactly, whatever the division leaves
+            height, width = (-(-side // storage.pool) for side in maps.shape[-2:])
+            pooled = F.adaptive_avg_pool2d(maps, (height, width))  # spans the image, whatever the division leaves
             arrays |= {f"{number}.{key}": value for key, value in _pack_map(pooled, basis).items()}
         return arrays
     known = choice.of(sample, teacher_point_features(sample, teacher, choice.reading))

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from lexivox.errors import ConfigError
 from lexivox.teachers.base import ImageTeacher, TextEncoder
+from lexivox.teachers.feature_files import FeatureFileTeacher
 from lexivox.teachers.prompts import DEFAULT_PROMPTS, clip_templates
+from lexivox.teachers.text import ClipTextEncoder
 
 CheckpointKind = Literal["clip", "tips", "siglip"]
 Prompts = Literal["photo", "clip85"]
@@ -37,7 +39,23 @@ def open_teacher(
             f"got {', '.join(strange)}. Leave them out."
         )
     teacher = build(checkpoint, **given)
-    return teacher, teacher.text_encoder(clip_templates() if prompts == "clip85" else DEFAULT_PROMPTS)
+    return teacher, teacher.text_encoder(_templates(prompts))
+
+
+def open_feature_files(
+    features: str, projections: str, checkpoint: str, prompts: Prompts, missing: Literal["error", "skip"]
+) -> tuple[ImageTeacher, TextEncoder]:
+    """Features on disk, and the text tower whose space they are said to live in: nothing on disk proves it.
+
+    Raises:
+        ConfigError: the checkpoint cannot be read.
+    """
+    encoder = ClipTextEncoder(checkpoint, _templates(prompts))
+    return FeatureFileTeacher(features, projections, encoder.space, encoder.dim, missing), encoder
+
+
+def _templates(prompts: Prompts) -> tuple[str, ...]:
+    return clip_templates() if prompts == "clip85" else DEFAULT_PROMPTS
 
 
 def _class_of(kind: CheckpointKind) -> Callable[..., Any]:
