@@ -75,10 +75,15 @@ class ConfusionMatrix:
         """How often each class is predicted where the target is not ignored."""
         return self.counts[:, :-1].sum(dim=0)
 
-    def iou(self) -> Float64[Tensor, "K"]:
-        """TP / (TP + FP + FN); NaN for a class that is never true."""
+    def iou(self, *, count_false: bool = False) -> Float64[Tensor, "K"]:
+        """TP / (TP + FP + FN); NaN for a class that is never true.
+
+        Args:
+            count_false: give a class that is never true but is predicted 0 instead, as Occ3D's tool does.
+        """
         union = self.targets + self.predictions - self.correct
-        return torch.where(self.targets > 0, self.correct / union.double(), torch.nan)
+        counted = union > 0 if count_false else self.targets > 0
+        return torch.where(counted, self.correct / union.double(), torch.nan)
 
     def precision(self) -> Float64[Tensor, "K"]:
         """TP / (TP + FP); NaN for a class that is never predicted."""

@@ -1,0 +1,209 @@
+"""Volumes of classes against dense labels: Occ3D, OpenOccupancy, SurroundOcc, SemanticKITTI scene completion.
+
+One confusion matrix, four protocols. They differ in which voxels count and in what a mean runs over, and that
+is enough to move one network from 32 to 15 points: so the protocol must be chosen, and every score names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI_VOXELS, SURROUNDOCC
+from lexivox.data.classes import ClassTable
+from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.scores import Scores, require_same_protocol
+
+Mask = Literal["none", "lidar", "camera", "both"]
+"""Which voxels count: all, those that LiDAR observed, those that a camera could see, or those of both kinds."""
+
+MASKS: tuple[Mask, ...] = ("none", "lidar", "camera", "both")
+
+SELF_SUPERVISED_LEFT_OUT = ("others", "other_flat")
+"""Classes that image-text teachers cannot name; open-vocabulary papers average over the other fifteen."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseProtocol:
+    """How a benchmark counts dense volumes.
+
+    Attributes:
+        name: as written in reports, mask included.
+        classes: table of predictions and labels; ``ignore`` is never counted.
+        count_false: a class that is predicted but never true scores 0 instead of being left out.
+        absent_is_zero: a class that neither occurs nor is predicted scores 0 as well.
+    """
+
+    name: str
+    classes: ClassTable
+    count_false: bool = True
+    absent_is_zero: bool = False
+
+
+def occ3d_protocol(mask: Mask) -> DenseProtocol:
+    """Occ3D-nuScenes; published numbers use ``camera``. The mask has no default on purpose."""
+    if mask not in MASKS:
+        raise ConfigError(f"mask of Occ3D must be one of {', '.join(MASKS)}; got {mask!r}.")
+    return DenseProtocol(f"occ3d/{mask}", OCC3D)
+
+
+OPENOCCUPANCY_PROTOCOL = DenseProtocol("openoccupancy", OPENOCCUPANCY)
+SURROUNDOCC_PROTOCOL = DenseProtocol("surroundocc", SURROUNDOCC)
+SEMANTICKITTI_PROTOCOL = DenseProtocol("semantickitti-ssc", SEMANTICKITTI_VOXELS, absent_is_zero=True)
+
+
+class DenseScore:
+    """Accumulates one protocol over samples, in integers.
+
+    Args:
+        protocol: :func:`occ3d_protocol` or one of the constants of this module.
+    """
+
+    def __init__(self, protocol: DenseProtocol) -> None:
+        table = protocol.classes
+        self.protocol = protocol
+        self.free: int = table.free  # type: ignore[assignment]  # every table of a dense protocol has one
+        self.confusion = ConfusionMatrix(table.num_classes, {table.ignore})
+        self.num_samples = 0
+        self.num_ignored_samples = 0
+
+    def update(
+        self,
+        prediction: Shaped[Tensor, "*X_Y_Z"],
+        target: Shaped[Tensor, "*_"],
+        counted: Bool[Tensor, "*_"] | None = None,
+        *,
+        token: str = "a sample",
+    ) -> None:
+        """Counts one volume of classes; all three have the shape (X, Y, Z).
+
+        Args:
+            counted: the mask of the protocol, True where a voxel counts; ``None`` counts all.
+            token: names the sample in errors.
+
+        Raises:
+            ShapeError: volumes of different shape.
+            DataError: classes that the table does not have.
+        """
+        table = self.protocol.classes
+        shapes = {tuple(v.shape) for v in (prediction, target, counted) if v is not None}
+        if len(shapes) != 1:
+            raise ShapeError(
+                f"prediction, label and mask of {token} must have one shape; got {sorted(shapes)}. "
+                "Bring the prediction to the label's grid."
+            )
+        for what, volume in (("prediction", prediction), ("label", target)):
+            _require_classes(what, volume, table, token)
+        if counted is not None:
+            prediction, target = prediction[counted], target[counted]
+        before = int(self.confusion.counts.sum())
+        self.confusion.update(prediction, target)
+        self.num_samples += 1
+        self.num_ignored_samples += int(self.confusion.counts.sum()) == before
+
+    def merge(self, other: DenseScore) -> DenseScore:
+        """The score of both together.
+
+        Raises:
+            ShapeError: they follow different protocols.
+        """
+        require_same_protocol(self.protocol.name, other.protocol.name)
+        merged = DenseScore(self.protocol)
+        merged.confusion = self.confusion.merge(other.confusion)
+        merged.num_samples = self.num_samples + other.num_samples
+        merged.num_ignored_samples = self.num_ignored_samples + other.num_ignored_samples
+        return merged
+
+    def scores(self) -> Scores:
+        """mIoU over the classes without free, IoU of occupied against free, precision and recall of occupied.
+
+        ``miou_15`` leaves out the classes of :data:`SELF_SUPERVISED_LEFT_OUT`, where the table has them.
+        """
+        table = self.protocol.classes
+        iou = self.confusion.iou(count_false=self.protocol.count_false)
+        if self.protocol.absent_is_zero:
+            iou = iou.nan_to_num(nan=0.0)
+        evaluated = list(table.evaluated)
+        values = {"miou": float(iou[evaluated].nanmean()), **self._geometry()}
+        named = [i for i in evaluated if table.names[i] not in SELF_SUPERVISED_LEFT_OUT]
+        if "others" in table.names:
+            values["miou_15"] = float(iou[named].nanmean())
+        per_class = {"iou": {table.names[i]: float(iou[i]) for i in (*evaluated, self.free)}}
+        counts = {
+            "samples": self.num_samples,
+            "samples_without_counted_voxels": self.num_ignored_samples,
+            "voxels": int(self.confusion.counts.sum()),
+        }
+        return Scores(self.protocol.name, values, per_class, counts)
+
+    def _geometry(self) -> dict[str, float]:
+        """Occupied against free. Ignored classes never reach the counts."""
+        counts = self.confusion.counts
+        both_free = int(counts[self.free, self.free])
+        true_free = int(counts[self.free].sum())
+        said_free = int(counts[:, self.free].sum())
+        total = int(counts.sum())
+        missed, false = said_free - both_free, true_free - both_free
+        hit = total - true_free - missed
+        return {
+            "iou_occupied": _share(hit, hit + missed + false),
+            "precision_occupied": _share(hit, hit + false),
+            "recall_occupied": _share(hit, hit + missed),
+        }
+
+
+def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -> None:
+    if volume.is_floating_point() or volume.dtype == torch.bool:
+        raise DataError(f"the {what} of {token} must hold whole class numbers; got {volume.dtype}. Take the argmax.")
+    if not volume.numel():
+        return
+    low, high = int(volume.min()), int(volume.max())
+    if low >= 0 and high < table.num_classes:
+        return
+    strange = volume[(volume < 0) | (volume >= table.num_classes)].unique().tolist()
+    if what == "label" and strange == [table.ignore]:
+        return
+    raise DataError(
+        f"classes of the {what} of {token} must be 0 to {table.num_classes - 1}, those of {table.name}; "
+        f"got {strange[:5]}. Map them with a LabelMap."
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def surface_distance_scores(
+    prediction: Bool[Tensor, "X Y Z"],
+    target: Bool[Tensor, "X Y Z"],
+    voxel_size_m: float = 0.4,
+    tolerance_m: float = 0.6,
+) -> tuple[float, float, float]:
+    """Accuracy, completeness and F-score of occupied voxels as points (Occ3D challenge).
+
+    A predicted voxel is accurate when a true one lies nearer than ``tolerance_m``; a true one is complete when
+    a predicted one does. Distances between centres come from a small set of offsets, so no search tree is needed.
+    """
+    accuracy = _share_near(prediction, target, voxel_size_m, tolerance_m)
+    completeness = _share_near(target, prediction, voxel_size_m, tolerance_m)
+    total = accuracy + completeness
+    return accuracy, completeness, 2.0 * accuracy * completeness / total if total > 0.0 else 0.0
+
+
+def _share_near(these: Tensor, those: Tensor, voxel_size_m: float, tolerance_m: float) -> float:
+    """Share of the voxels of ``these`` that have one of ``those`` nearer than the tolerance."""
+    reach = int(tolerance_m / voxel_size_m)
+    padded = torch.nn.functional.pad(those, [reach] * 6)
+    near = torch.zeros_like(these)
+    steps = range(-reach, reach + 1)
+    X, Y, Z = these.shape
+    for dx, dy, dz in ((a, b, c) for a in steps for b in steps for c in steps):
+        if (dx * dx + dy * dy + dz * dz) ** 0.5 * voxel_size_m < tolerance_m:
+            x, y, z = dx + reach, dy + reach, dz + reach
+            near |= padded[x : x + X, y : y + Y, z : z + Z]
+    return _share(int((these & near).sum()), int(these.sum()))

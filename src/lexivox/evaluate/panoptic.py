@@ -1,0 +1,195 @@
+"""Panoptic quality of points, as the official tools of SemanticKITTI and nuScenes count it.
+
+Kirillov et al. 2019: two segments of one class match when their IoU is above one half; PQ = SQ * RQ. Counts
+are kept per class over the whole split, so that scans merge exactly, in any order and over any processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from lexivox.data.classes import ClassTable
+from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.scores import Scores, require_same_protocol
+
+MIN_POINTS = {"nuscenes": 15, "semantickitti": 50}
+"""Unmatched segments with fewer points count neither as missed nor as false (spec ovpanoptic 6.1)."""
+
+_TABLE_LIMIT = 1 << 22
+"""Ids up to here are renumbered through a table instead of a sort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """A labelled cloud: class of each point and the id of its segment, ids counting within a class.
+
+    A stuff class is one segment when its points carry one id.
+    """
+
+    label: Int64[Tensor, "P"]
+    segment: Int64[Tensor, "P"]
+
+
+class PanopticScore:
+    """Accumulates PQ, SQ, RQ, PQ-dagger and mIoU.
+
+    Args:
+        classes: the table of the labels; ``ignore`` is void.
+        min_points: see :data:`MIN_POINTS`.
+        groups: named classes whose means are reported as well, such as ``{"novel": ["bus", "trailer"]}``.
+    """
+
+    def __init__(
+        self, classes: ClassTable, *, min_points: int, groups: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.classes, self.min_points, self.groups = classes, min_points, dict(groups or {})
+        self.confusion = ConfusionMatrix(classes.num_classes, {classes.ignore})
+        self.counts: Int64[Tensor, "3 K"] = torch.zeros(3, classes.num_classes, dtype=torch.int64)  # tp, fp, fn
+        self.iou_sum: Float64[Tensor, "K"] = torch.zeros(classes.num_classes, dtype=torch.float64)
+        self.num_samples = 0
+
+    @property
+    def protocol(self) -> str:
+        return f"panoptic/min{self.min_points}"
+
+    def update(self, prediction: Segments, target: Segments, visible: Bool[Tensor, "P"] | None = None) -> None:
+        """Counts one scan.
+
+        Args:
+            visible: score these points only, for example those that a camera sees; ids stay as they are.
+
+        Raises:
+            ShapeError: prediction and target are not of the same points.
+            DataError: labels or ids that are negative, or labels that the table does not have.
+        """
+        self._check(prediction, target)
+        kept = target.label != self.classes.ignore
+        if visible is not None:
+            kept &= visible
+        pred, true = _kept(prediction, kept), _kept(target, kept)
+        self.confusion.update(pred.label, true.label)
+        self._match(_Side.of(pred, self.classes.num_classes), _Side.of(true, self.classes.num_classes))
+        self.num_samples += 1
+
+    def _match(self, pred: _Side, true: _Side) -> None:
+        pair = pred.row * len(true.area) + true.row
+        pairs, inter = _counted(pair, len(pred.area) * len(true.area))
+        p, t = pairs // max(len(true.area), 1), pairs % max(len(true.area), 1)
+        same = pred.owner[p] == true.owner[t]
+        p, t, inter = p[same], t[same], inter[same]
+        iou = inter.double() / (pred.area[p] + true.area[t] - inter).double()
+        hit = iou > 0.5
+        owner = true.owner[t[hit]]
+        self.iou_sum.index_add_(0, owner, iou[hit])
+        self._count(0, owner)
+        self._count(1, pred.unmatched(p[hit], self.min_points))
+        self._count(2, true.unmatched(t[hit], self.min_points))
+        if self.classes.ignore < self.classes.num_classes:
+            self.counts[:, self.classes.ignore] = 0  # calling a point void is a miss of its class, no false segment
+
+    def _count(self, row: int, owner: Int64[Tensor, "N"]) -> None:
+        self.counts[row] += torch.bincount(owner, minlength=self.classes.num_classes)
+
+    def _check(self, prediction: Segments, target: Segments) -> None:
+        sizes = {len(part) for side in (prediction, target) for part in (side.label, side.segment)}
+        if len(sizes) != 1:
+            raise ShapeError(f"prediction and target must label the same points; got {sorted(sizes)} points.")
+        for name, side in (("prediction", prediction), ("target", target)):
+            if not len(side.label):
+                continue
+            low, high = int(side.label.min()), int(side.label.max())
+            if low < 0 or high >= self.classes.num_classes:
+                raise DataError(
+                    f"classes of a {name} must be 0 to {self.classes.num_classes - 1}, those of {self.classes.name}; "
+                    f"got {low} to {high}. Map the labels to {self.classes.name} first."
+                )
+            if int(side.segment.min()) < 0:
+                raise DataError(f"segment ids of a {name} must be 0 or above; got {int(side.segment.min())}.")
+
+    def merge(self, other: PanopticScore) -> PanopticScore:
+        """The score of both together.
+
+        Raises:
+            ShapeError: they follow different protocols or classes.
+        """
+        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
+        merged = PanopticScore(self.classes, min_points=self.min_points, groups=self.groups)
+        merged.confusion = self.confusion.merge(other.confusion)
+        merged.counts, merged.iou_sum = self.counts + other.counts, self.iou_sum + other.iou_sum
+        merged.num_samples = self.num_samples + other.num_samples
+        return merged
+
+    def per_class(self) -> dict[str, Float64[Tensor, "K"]]:
+        """PQ, SQ, RQ and IoU of every class of the table; a class that never occurs scores 0, as officially."""
+        tp, fp, fn = self.counts.double()
+        sq = torch.where(tp > 0, self.iou_sum / tp.clamp_min(1.0), 0.0)
+        rq = tp / (tp + 0.5 * fp + 0.5 * fn).clamp_min(1e-15)
+        return {"pq": sq * rq, "sq": sq, "rq": rq, "iou": self.confusion.iou().nan_to_num(nan=0.0)}
+
+    def scores(self) -> Scores:
+        """Means over all classes but void, over things and stuff, and over every group.
+
+        ``pq_dagger`` takes the IoU of stuff instead of its PQ (Porzi et al. 2019).
+        """
+        table, evaluated = self.per_class(), list(self.classes.evaluated)
+        things = [i for i in evaluated if i in self.classes.things]
+        stuff = [i for i in evaluated if i not in self.classes.things]
+        values = {"miou": float(table["iou"][evaluated].mean())}
+        dagger = [float(table["pq" if i in self.classes.things else "iou"][i]) for i in evaluated]
+        values["pq_dagger"] = sum(dagger) / len(dagger)
+        groups = {"": evaluated, "_things": things, "_stuff": stuff}
+        groups |= {f"_{name}": [self.classes.index_of(c) for c in members] for name, members in self.groups.items()}
+        for suffix, members in groups.items():
+            values |= {f"{m}{suffix}": float(table[m][members].mean()) for m in ("pq", "sq", "rq")}
+        per_class = {m: {self.classes.names[i]: float(v[i]) for i in evaluated} for m, v in table.items()}
+        return Scores(self.protocol, values, per_class, {"samples": self.num_samples})
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The segments of a cloud, renumbered: which one each point is in, how large it is, whose class it is of."""
+
+    row: Int64[Tensor, "P"]
+    area: Int64[Tensor, "S"]
+    owner: Int64[Tensor, "S"]
+
+    @classmethod
+    def of(cls, cloud: Segments, num_classes: int) -> _Side:
+        key = cloud.segment * num_classes + cloud.label
+        keys, row, area = _renumbered(key)
+        return cls(row, area, keys % num_classes)
+
+    def unmatched(self, matched: Int64[Tensor, "M"], min_points: int) -> Int64[Tensor, "N"]:
+        """Classes of the segments that count as wrong."""
+        alone = self.area >= min_points
+        alone[matched] = False
+        return self.owner[alone]
+
+
+def _kept(cloud: Segments, kept: Bool[Tensor, "P"]) -> Segments:
+    return Segments(cloud.label[kept], cloud.segment[kept])
+
+
+def _renumbered(key: Int64[Tensor, "P"]) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "P"], Int64[Tensor, "S"]]:
+    """The distinct keys in order, the place of each key among them, and how often each occurs."""
+    if not len(key) or int(key.max()) >= _TABLE_LIMIT:
+        return torch.unique(key, return_inverse=True, return_counts=True)
+    count = torch.bincount(key)
+    keys = count.nonzero()[:, 0]
+    place = torch.zeros_like(count)
+    place[keys] = torch.arange(len(keys))
+    return keys, place[key], count[keys]
+
+
+def _counted(key: Int64[Tensor, "P"], limit: int) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"]]:
+    if limit > _TABLE_LIMIT:
+        return torch.unique(key, return_counts=True)
+    count = torch.bincount(key, minlength=limit)
+    keys = count.nonzero()[:, 0]
+    return keys, count[keys]
