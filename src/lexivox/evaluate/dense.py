@@ -7,7 +7,6 @@ is enough to move one network from 32 to 15 points: so the protocol must be chos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -19,10 +18,8 @@ from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
 from lexivox.evaluate.scores import Scores, require_same_protocol
 
-Mask = Literal["none", "lidar", "camera", "both"]
+MASKS = ("none", "lidar", "camera", "both")
 """Which voxels count: all, those that LiDAR observed, those that a camera could see, or those of both kinds."""
-
-MASKS: tuple[Mask, ...] = ("none", "lidar", "camera", "both")
 
 SELF_SUPERVISED_LEFT_OUT = ("others", "other_flat")
 """Classes that image-text teachers cannot name; open-vocabulary papers average over the other fifteen."""
@@ -45,8 +42,8 @@ class DenseProtocol:
     absent_is_zero: bool = False
 
 
-def occ3d_protocol(mask: Mask) -> DenseProtocol:
-    """Occ3D-nuScenes; published numbers use ``camera``. The mask has no default on purpose."""
+def occ3d_protocol(mask: str) -> DenseProtocol:
+    """Occ3D-nuScenes with one of :data:`MASKS`; published numbers use ``camera``. It has no default on purpose."""
     if mask not in MASKS:
         raise ConfigError(f"mask of Occ3D must be one of {', '.join(MASKS)}; got {mask!r}.")
     return DenseProtocol(f"occ3d/{mask}", OCC3D)

@@ -1,0 +1,178 @@
+"""RayIoU: do rays from where the car has been meet the same class at the same distance? (SparseOcc 2024)
+
+Voxel IoU rewards thick walls, which hide behind the camera mask; a ray sees only the front of things.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Float, Float64, Int64, Shaped
+from torch import Tensor
+
+from lexivox.data.classes import ClassTable
+from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.ops.first_hit import first_hits
+
+THRESHOLDS_M = (1.0, 2.0, 4.0)
+MAX_ORIGINS = 8
+MAX_OFFSET_M = 39.0
+"""Origins farther than this along x or y of the ego frame are left out."""
+
+
+@cache
+def ray_directions() -> Float[Tensor, "R 3"]:
+    """The 14,040 unit directions of the benchmark: 39 elevations from -45 to 12.5 degrees, 360 azimuths.
+
+    The first ten elevations hit flat ground at 1, 2 ... 10 sensor heights; the rest go on in equal steps.
+    """
+    elevation = [-math.atan(1.0 / k) for k in range(1, 11)]
+    step = elevation[-1] - elevation[-2]
+    while elevation[-1] < 0.21:
+        elevation.append(elevation[-1] + step)
+    pitch, azimuth = torch.meshgrid(
+        torch.tensor(elevation, dtype=torch.float64), torch.arange(360).double().deg2rad(), indexing="ij"
+    )
+    flat = pitch.cos()
+    return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), pitch.sin()], -1).flatten(0, 1)
+
+
+def ray_origins(ego_from_lidar_of_all: Float[Tensor, "N 3"]) -> Float[Tensor, "O 3"]:
+    """Up to eight places of the LiDAR over a drive, in the ego frame of the keyframe that is scored.
+
+    Args:
+        ego_from_lidar_of_all: LiDAR origin of every keyframe of the drive in that frame, metres, in order of time.
+    """
+    near = (ego_from_lidar_of_all[:, :2].abs() < MAX_OFFSET_M).all(1)
+    origins = ego_from_lidar_of_all[near]
+    if len(origins) <= MAX_ORIGINS:
+        return origins
+    chosen = torch.linspace(0, len(origins) - 1, MAX_ORIGINS, dtype=torch.float64).round().long()
+    return origins[chosen]
+
+
+class RayIouScore:
+    """Accumulates RayIoU at 1, 2 and 4 m over samples, in integers.
+
+    Args:
+        classes: a table with a free class.
+        grid: of the volumes.
+
+    Raises:
+        ConfigError: the table has no free class, or voxels are no cubes.
+    """
+
+    def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
+        if classes.free is None:
+            raise ConfigError(f"classes of RayIoU must include free; got {classes.name}.")
+        if len(set(grid.voxel_size_m)) != 1:
+            raise ConfigError(f"voxels for RayIoU must be cubes; got {grid.voxel_size_m} m.")
+        self.classes, self.grid = classes, grid
+        self.free: int = classes.free
+        self.directions = ray_directions() if directions is None else directions
+        K = classes.num_classes
+        self.hits: Int64[Tensor, "T K"] = torch.zeros(len(THRESHOLDS_M), K, dtype=torch.int64)
+        self.targets: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
+        self.predictions: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
+        self.num_samples = 0
+
+    @property
+    def protocol(self) -> str:
+        return f"rayiou/{self.classes.name}"
+
+    def update(
+        self,
+        prediction: Shaped[Tensor, "*X_Y_Z"],
+        target: Shaped[Tensor, "*_"],
+        origins: Float[Tensor, "O 3"],
+        *,
+        token: str = "a sample",
+    ) -> None:
+        """Counts one sample: volumes of classes, and ray origins in metres of the grid's frame.
+
+        Raises:
+            ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
+            DataError: classes that the table does not have.
+        """
+        for what, volume in (("prediction", prediction), ("label", target)):
+            self._check(what, volume, token)
+        start = self.grid.coordinate_from_xyz(origins.double())
+        said, said_m = self._cast(prediction, start)
+        true, true_m = self._cast(target, start)
+        counted = true != self.free
+        self._count(said[counted], true[counted], (said_m - true_m).abs()[counted])
+        self.num_samples += 1
+
+    def _cast(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
+        """Class met by every ray and the distance in metres at which its voxel is left."""
+        voxel, distance = first_hits(volume != self.free, start, self.directions)
+        return volume.reshape(-1)[voxel.reshape(-1)].long(), distance.reshape(-1) * self.grid.voxel_size_m[0]
+
+    def _count(self, said: Int64[Tensor, "N"], true: Int64[Tensor, "N"], error_m: Float64[Tensor, "N"]) -> None:
+        K = self.classes.num_classes
+        self.targets += torch.bincount(true, minlength=K)
+        self.predictions += torch.bincount(said, minlength=K)
+        same = said == true
+        for row, threshold_m in enumerate(THRESHOLDS_M):
+            self.hits[row] += torch.bincount(true[same & (error_m < threshold_m)], minlength=K)
+
+    def _check(self, what: str, volume: Tensor, token: str) -> None:
+        if tuple(volume.shape) != self.grid.shape:
+            raise ShapeError(
+                f"the {what} of {token} must have the grid's shape {self.grid.shape}; got {tuple(volume.shape)}. "
+                "Bring it to the grid of the benchmark."
+            )
+        if volume.is_floating_point() or int(volume.min()) < 0 or int(volume.max()) >= self.classes.num_classes:
+            raise DataError(
+                f"classes of the {what} of {token} must be whole numbers from 0 to {self.classes.num_classes - 1}, "
+                f"those of {self.classes.name}; got {volume.dtype} from {volume.min():g} to {volume.max():g}."
+            )
+
+    def merge(self, other: RayIouScore) -> RayIouScore:
+        """The score of both together.
+
+        Raises:
+            ShapeError: they follow different protocols or grids.
+        """
+        require_same_protocol(f"{self.protocol} {self.grid}", f"{other.protocol} {other.grid}")
+        merged = RayIouScore(self.classes, self.grid, self.directions)
+        merged.hits = self.hits + other.hits
+        merged.targets = self.targets + other.targets
+        merged.predictions = self.predictions + other.predictions
+        merged.num_samples = self.num_samples + other.num_samples
+        return merged
+
+    def iou(self) -> Float64[Tensor, "T K"]:
+        """Per threshold and class; NaN where a class is neither true nor predicted."""
+        union = self.targets + self.predictions - self.hits
+        return torch.where(union > 0, self.hits / union.double(), torch.nan)
+
+    def scores(self) -> Scores:
+        """``rayiou`` is the mean over thresholds and classes without free, ``rayiou_1m`` ... those of one threshold."""
+        evaluated = list(self.classes.evaluated)
+        iou = self.iou()[:, evaluated]
+        values = {"rayiou": float(iou.nanmean())}
+        values |= {f"rayiou_{t:g}m": float(row.nanmean()) for t, row in zip(THRESHOLDS_M, iou, strict=True)}
+        names = self.classes.evaluated_names
+        per_class = {
+            f"rayiou_{t:g}m": dict(zip(names, row.tolist(), strict=True))
+            for t, row in zip(THRESHOLDS_M, iou, strict=True)
+        }
+        counts = {"samples": self.num_samples, "rays": int(self.targets.sum())}
+        return Scores(self.protocol, values, per_class, counts)
+
+
+def lidar_origins_in_ego(
+    global_from_ego: Sequence[Float64[Tensor, "4 4"]], ego_from_lidar: Sequence[Float64[Tensor, "4 4"]], reference: int
+) -> Float64[Tensor, "N 3"]:
+    """LiDAR origins of all keyframes of a drive in the ego frame of keyframe ``reference``, metres."""
+    ego_from_global = torch.linalg.inv(global_from_ego[reference].double())
+    places = [
+        (ego_from_global @ g.double() @ e.double())[:3, 3] for g, e in zip(global_from_ego, ego_from_lidar, strict=True)
+    ]
+    return torch.stack(places)

@@ -1,0 +1,46 @@
+"""Compiled walk of rays to the first occupied voxel; the rule is that of :mod:`lexivox.ops.first_hit`."""
+
+from __future__ import annotations
+
+import math
+from typing import no_type_check
+
+import numba
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+@no_type_check
+def _axis(origin, direction):
+    """Cell of the origin, step, distance to the first border and from border to border."""
+    cell = int(origin)
+    if direction > 0.0:
+        return cell, 1, (cell + 1 - origin) / direction, 1.0 / direction
+    if direction < 0.0:
+        return cell, -1, (cell - origin) / direction, -1.0 / direction
+    return cell, 0, math.inf, math.inf
+
+
+@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@no_type_check
+def first_hits(occupied, origins, directions, voxel, distance):
+    """Fill ``voxel`` (flat index in x, y, z order) and ``distance`` (in voxels) of every origin's every ray."""
+    size_x, size_y, size_z = occupied.shape
+    num_rays = directions.shape[0]
+    for row in numba.prange(origins.shape[0] * num_rays):
+        origin, ray = row // num_rays, row % num_rays
+        x, step_x, t_x, delta_x = _axis(origins[origin, 0], directions[ray, 0])
+        y, step_y, t_y, delta_y = _axis(origins[origin, 1], directions[ray, 1])
+        z, step_z, t_z, delta_z = _axis(origins[origin, 2], directions[ray, 2])
+        while True:
+            here_x, here_y, here_z = x, y, z
+            if t_x < t_y and t_x < t_z:
+                t, t_x, x = t_x, t_x + delta_x, x + step_x
+            elif t_y < t_z:
+                t, t_y, y = t_y, t_y + delta_y, y + step_y
+            else:
+                t, t_z, z = t_z, t_z + delta_z, z + step_z
+            outside = x < 0 or y < 0 or z < 0 or x >= size_x or y >= size_y or z >= size_z
+            if outside or occupied[here_x, here_y, here_z]:
+                voxel[row] = (here_x * size_y + here_y) * size_z + here_z
+                distance[row] = t
+                break
