@@ -119,7 +119,9 @@ def test_rays_that_meet_nothing_in_truth_do_not_count():
 def test_bad_input_names_the_sample():
     origins = torch.tensor([[0.5, 0.5, 0.5]])
     score = one_ray()
-    with pytest.raises(ShapeError, match=r"the prediction of s7 must have the grid's shape \(10, 4, 2\); got \(4, 10, 2\)"):
+    with pytest.raises(
+        ShapeError, match=r"the prediction of s7 must have the grid's shape \(10, 4, 2\); got \(4, 10, 2\)"
+    ):
         score.update(volume().transpose(0, 1), volume(), origins, token="s7")
     with pytest.raises(DataError, match="classes of the label of s7 must be whole numbers from 0 to 17"):
         score.update(volume(), volume(x1=255), origins, token="s7")

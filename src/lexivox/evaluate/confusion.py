@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
@@ -28,13 +28,21 @@ class ConfusionMatrix:
             num_classes, num_classes + 1, dtype=torch.int64, device=device
         )
 
-    def update(self, prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*shape"]) -> None:
+    def update(
+        self,
+        prediction: Integer[Tensor, "*shape"],
+        target: Integer[Tensor, "*shape"],
+        counted: Bool[Tensor, "*shape"] | None = None,
+    ) -> None:
         """Counts pairs. Predictions and targets are not negative; targets are classes or in ``ignore``.
+
+        Args:
+            counted: True where a pair counts; ``None`` counts all.
 
         Raises:
             DataError: a target is neither, or a number is negative.
         """
-        table = _pair_counts(prediction, target, self.num_classes + 1)
+        table = _pair_counts(prediction, target, self.num_classes + 1, counted)
         seen = table.sum(dim=1).nonzero().flatten().tolist()
         foreign = [value for value in seen if value >= self.num_classes and value not in self.ignore]
         if foreign:
@@ -112,7 +120,10 @@ class ConfusionMatrix:
 
 
 def _pair_counts(
-    prediction: Integer[Tensor, "*shape"], target: Integer[Tensor, "*shape"], at_least: int
+    prediction: Integer[Tensor, "*shape"],
+    target: Integer[Tensor, "*shape"],
+    at_least: int,
+    counted: Bool[Tensor, "*shape"] | None,
 ) -> Int64[Tensor, "S S"]:
     """Table of how often each (target, prediction) pair occurs, wide enough for every number met.
 
@@ -124,7 +135,9 @@ def _pair_counts(
     if min(int(low_t), int(low_p)) < 0:
         raise DataError(f"classes must be 0 or above; got {min(int(low_t), int(low_p))}. Write 255 for no prediction.")
     span = max(int(high_t) + 1, int(high_p) + 1, at_least)
-    # One narrow type for both: adding numbers of two types costs more than all the rest.
-    dtype = torch.int32 if span < 2**15 else torch.int64
+    # One type for both, as narrow as the pairs allow: it decides the speed of all that follows.
+    dtype = torch.int16 if span < 180 else torch.int32 if span < 2**15 else torch.int64
     packed = target.reshape(-1).to(dtype) * span + prediction.reshape(-1).to(target.device, dtype)
-    return torch.bincount(packed, minlength=span * span).reshape(span, span)
+    if counted is not None:  # a bin of its own for the rest; cheaper than cutting the volumes out
+        packed = torch.where(counted.reshape(-1), packed, span * span)
+    return torch.bincount(packed, minlength=span * span + 1)[: span * span].reshape(span, span)

@@ -96,10 +96,8 @@ class DenseScore:
             )
         for what, volume in (("prediction", prediction), ("label", target)):
             _require_classes(what, volume, table, token)
-        if counted is not None:
-            prediction, target = prediction[counted], target[counted]
         before = int(self.confusion.counts.sum())
-        self.confusion.update(prediction, target)
+        self.confusion.update(prediction, target, counted)
         self.num_samples += 1
         self.num_ignored_samples += int(self.confusion.counts.sum()) == before
 
@@ -159,7 +157,7 @@ def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -
         raise DataError(f"the {what} of {token} must hold whole class numbers; got {volume.dtype}. Take the argmax.")
     if not volume.numel():
         return
-    low, high = int(volume.min()), int(volume.max())
+    low, high = (int(end) for end in volume.aminmax())
     if low >= 0 and high < table.num_classes:
         return
     strange = volume[(volume < 0) | (volume >= table.num_classes)].unique().tolist()

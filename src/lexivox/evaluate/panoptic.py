@@ -21,8 +21,8 @@ from lexivox.evaluate.scores import Scores, require_same_protocol
 MIN_POINTS = {"nuscenes": 15, "semantickitti": 50}
 """Unmatched segments with fewer points count neither as missed nor as false (spec ovpanoptic 6.1)."""
 
-_TABLE_LIMIT = 1 << 22
-"""Ids up to here are renumbered through a table instead of a sort."""
+_NARROW = 1 << 31
+"""Segment keys below this need no renumbering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,14 @@ class PanopticScore:
         kept = target.label != self.classes.ignore
         if visible is not None:
             kept &= visible
-        pred, true = _kept(prediction, kept), _kept(target, kept)
-        self.confusion.update(pred.label, true.label)
-        self._match(_Side.of(pred, self.classes.num_classes), _Side.of(true, self.classes.num_classes))
+        self.confusion.update(prediction.label, target.label, kept)
+        self._match(_Overlaps.of(prediction, target, kept, self.classes.num_classes))
         self.num_samples += 1
 
-    def _match(self, pred: _Side, true: _Side) -> None:
-        pair = pred.row * len(true.area) + true.row
-        pairs, inter = _counted(pair, len(pred.area) * len(true.area))
-        p, t = pairs // max(len(true.area), 1), pairs % max(len(true.area), 1)
-        same = pred.owner[p] == true.owner[t]
-        p, t, inter = p[same], t[same], inter[same]
+    def _match(self, overlaps: _Overlaps) -> None:
+        pred, true = overlaps.pred, overlaps.true
+        same = pred.owner[overlaps.pred_row] == true.owner[overlaps.true_row]
+        p, t, inter = overlaps.pred_row[same], overlaps.true_row[same], overlaps.points[same]
         iou = inter.double() / (pred.area[p] + true.area[t] - inter).double()
         hit = iou > 0.5
         owner = true.owner[t[hit]]
@@ -153,17 +150,10 @@ class PanopticScore:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The segments of a cloud, renumbered: which one each point is in, how large it is, whose class it is of."""
+    """The segments of one cloud: how many points each has, and of which class it is."""
 
-    row: Int64[Tensor, "P"]
     area: Int64[Tensor, "S"]
     owner: Int64[Tensor, "S"]
-
-    @classmethod
-    def of(cls, cloud: Segments, num_classes: int) -> _Side:
-        key = cloud.segment * num_classes + cloud.label
-        keys, row, area = _renumbered(key)
-        return cls(row, area, keys % num_classes)
 
     def unmatched(self, matched: Int64[Tensor, "M"], min_points: int) -> Int64[Tensor, "N"]:
         """Classes of the segments that count as wrong."""
@@ -172,24 +162,35 @@ class _Side:
         return self.owner[alone]
 
 
-def _kept(cloud: Segments, kept: Bool[Tensor, "P"]) -> Segments:
-    return Segments(cloud.label[kept], cloud.segment[kept])
+@dataclass(frozen=True, slots=True)
+class _Overlaps:
+    """Every pair of a predicted and a true segment that share points; every segment is in some pair."""
+
+    pred: _Side
+    true: _Side
+    pred_row: Int64[Tensor, "M"]
+    true_row: Int64[Tensor, "M"]
+    points: Int64[Tensor, "M"]
+
+    @classmethod
+    def of(cls, pred: Segments, true: Segments, kept: Bool[Tensor, "P"], num_classes: int) -> _Overlaps:
+        # One sort of the points finds all pairs; everything after it has the size of the pairs.
+        keys = [_narrow(cloud.segment * num_classes + cloud.label) for cloud in (pred, true)]
+        (pred_key, pred_keys), (true_key, true_keys) = keys
+        span = int(true_key.max()) + 1 if len(true_key) else 1
+        pair, points = torch.unique((pred_key * span + true_key)[kept], return_counts=True)
+        sides, rows = [], []
+        for key, names in ((pair // span, pred_keys), (pair % span, true_keys)):
+            segment, row = torch.unique(key, return_inverse=True)
+            area = torch.zeros(len(segment), dtype=torch.int64).index_add_(0, row, points)
+            sides.append(_Side(area, (segment if names is None else names[segment]) % num_classes))
+            rows.append(row)
+        return cls(*sides, *rows, points)
 
 
-def _renumbered(key: Int64[Tensor, "P"]) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "P"], Int64[Tensor, "S"]]:
-    """The distinct keys in order, the place of each key among them, and how often each occurs."""
-    if not len(key) or int(key.max()) >= _TABLE_LIMIT:
-        return torch.unique(key, return_inverse=True, return_counts=True)
-    count = torch.bincount(key)
-    keys = count.nonzero()[:, 0]
-    place = torch.zeros_like(count)
-    place[keys] = torch.arange(len(keys))
-    return keys, place[key], count[keys]
-
-
-def _counted(key: Int64[Tensor, "P"], limit: int) -> tuple[Int64[Tensor, "S"], Int64[Tensor, "S"]]:
-    if limit > _TABLE_LIMIT:
-        return torch.unique(key, return_counts=True)
-    count = torch.bincount(key, minlength=limit)
-    keys = count.nonzero()[:, 0]
-    return keys, count[keys]
+def _narrow(key: Int64[Tensor, "P"]) -> tuple[Int64[Tensor, "P"], Int64[Tensor, "S"] | None]:
+    """Keys that two of fit into 63 bits, and the old key of each where they had to be renumbered."""
+    if not len(key) or int(key.max()) < _NARROW:
+        return key, None
+    keys, row = torch.unique(key, return_inverse=True)
+    return row, keys
