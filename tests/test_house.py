@@ -25,7 +25,9 @@ FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pic
 LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub"}
 """Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
 
-LEAVES = {f"ops/kernels/{name}.py" for name in ("deformable_numba", "deformable_triton", "traversal_numba")}
+LEAVES = {
+    f"ops/kernels/{name}.py" for name in ("deformable_numba", "deformable_triton", "first_hit_numba", "traversal_numba")
+}
 
 
 def relative(path: Path) -> str:

@@ -49,10 +49,10 @@ class ConfusionMatrix:
             raise DataError(
                 f"target classes must be below {self.num_classes} or in {sorted(self.ignore)}; got {foreign}."
             )
-        counted = [value for value in seen if value not in self.ignore]
-        rows = table[counted].to(self.counts.device)
-        self.counts[counted, :-1] += rows[:, : self.num_classes]
-        self.counts[counted, -1] += rows[:, self.num_classes :].sum(dim=1)
+        classes = [value for value in seen if value not in self.ignore]
+        rows = table[classes].to(self.counts.device)
+        self.counts[classes, :-1] += rows[:, : self.num_classes]
+        self.counts[classes, -1] += rows[:, self.num_classes :].sum(dim=1)
 
     def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """The matrix of both together.

@@ -185,7 +185,7 @@ class _Overlaps:
             area = torch.zeros(len(segment), dtype=torch.int64).index_add_(0, row, points)
             sides.append(_Side(area, (segment if names is None else names[segment]) % num_classes))
             rows.append(row)
-        return cls(*sides, *rows, points)
+        return cls(sides[0], sides[1], rows[0], rows[1], points)
 
 
 def _narrow(key: Int64[Tensor, "P"]) -> tuple[Int64[Tensor, "P"], Int64[Tensor, "S"] | None]:
