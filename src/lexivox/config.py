@@ -184,7 +184,11 @@ class ImageConfig(Config):
 
 
 class TriplaneConfig(Config):
-    """Planes of the published encoder; ``coarsen`` makes them on a grid with so many times larger voxels."""
+    """Planes of the published encoder; ``coarsen`` makes them on a grid with so many times larger voxels.
+
+    Attributes:
+        spread_self_attention: False starts its points at one place, as released, whence they never part.
+    """
 
     coarsen: PositiveInt = 1
     num_heads: PositiveInt = 4
@@ -192,6 +196,7 @@ class TriplaneConfig(Config):
     anchors: tuple[PositiveInt, PositiveInt, PositiveInt] = (4, 8, 8)
     points_per_anchor: PositiveInt = 1
     self_attention_points: PositiveInt = 4
+    spread_self_attention: bool = True
     ffn_channels: PositiveInt | None = None
     num_cameras: PositiveInt | None = None
     dropout: Share = 0.0

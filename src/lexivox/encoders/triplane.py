@@ -73,6 +73,9 @@ class TriplaneEncoder(nn.Module):
         num_levels: levels of the pyramid that are read, the first ones.
         anchors: places along the pillars of the planes xy, yz, xz that look at the images.
         points_per_anchor: learned places read around each anchor, per head and level.
+        spread_self_attention: start the points of self-attention on a star around the query, as Deformable DETR and
+            the paper's own cross-attention do. The released code starts all of them at the query's place, where
+            the points of a head get equal gradients and never part; False reproduces it.
         num_cameras: a learned vector for each camera slot, which fixes number and order of the cameras (as
             published); None for any rig in any order.
         checkpointing: keep no activations of a layer and compute it again in the backward pass.
@@ -89,6 +92,7 @@ class TriplaneEncoder(nn.Module):
         anchors: tuple[int, int, int] = (4, 8, 8),
         points_per_anchor: int = 1,
         self_attention_points: int = 4,
+        spread_self_attention: bool = True,
         ffn_channels: int | None = None,
         num_cameras: int | None = None,
         dropout: float = 0.0,
@@ -98,7 +102,7 @@ class TriplaneEncoder(nn.Module):
         if channels % (2 * num_heads):
             raise ShapeError(f"channels must be a multiple of {2 * num_heads}, twice num_heads; got {channels}.")
         self.grid, self.channels, self.num_levels = grid, channels, num_levels
-        self.checkpointing = checkpointing
+        self.checkpointing, self.spread_self_attention = checkpointing, spread_self_attention
         sizes = dict(zip("xyz", grid.shape, strict=True))
         self.plane_hw = [(sizes[row], sizes[column]) for row, column, _ in PLANES]
         self.plane_queries = nn.ParameterList(torch.empty(h * w, channels) for h, w in self.plane_hw)
@@ -127,6 +131,8 @@ class TriplaneEncoder(nn.Module):
         for module in self.modules():
             if isinstance(module, PlaneSelfAttention | ImageCrossAttention):
                 module.reset_parameters()
+            if isinstance(module, PlaneSelfAttention) and not self.spread_self_attention:
+                nn.init.zeros_(module.sampling_offsets.bias)
         nn.init.normal_(self.level_embedding)
         if self.camera_embedding is not None:
             nn.init.normal_(self.camera_embedding)

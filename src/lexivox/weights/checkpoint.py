@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def _content(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
-        with torch.serialization.safe_globals(_number_types()):
+        with torch.serialization.safe_globals(_number_types()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch thinks aloud about old files, and says the same as an error
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = _first_line(error)
