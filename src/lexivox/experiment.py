@@ -21,6 +21,7 @@ from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
 from lexivox.files import write_atomically
+from lexivox.grounding.calibration import Calibration, Calibrator
 from lexivox.model import OccupancyModel
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
@@ -40,6 +41,7 @@ CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, SCORES_FILE = "config.yaml", "text.json", 
 TOKENS_FILE = "train_tokens.json"
 """Which keyframes a run was trained on, with a hash."""
 CACHE_DIR = "cache"
+CALIBRATION_KEYFRAMES = 32
 
 
 def _quiet(work: str, done: int, total: int) -> None:
@@ -215,6 +217,30 @@ class Experiment:
         write_atomically(self.run_dir / SCORES_FILE, lambda file: file.write(scores.to_json().encode()))
         return scores
 
+    def calibrate(
+        self, model: OccupancyModel, *, keyframes: int = CALIBRATION_KEYFRAMES, on_progress: OnProgress = _quiet
+    ) -> Calibration:
+        """Measure on held-out keyframes, without labels, how high absent things score; kept in the run folder.
+
+        Args:
+            keyframes: at most this many, evenly over the held-out drives.
+
+        Raises:
+            ConfigError: a supervised run, which has no words.
+        """
+        if model.text_encoder is None:
+            raise ConfigError("a run must have a language head to be calibrated; got one without words.")
+        words = embed(vocabulary(self.config.vocabulary), model.text_encoder) if self.config.vocabulary else None
+        calibrator, dataset = Calibrator(model.text_encoder, words), self.unlabelled_val()
+        chosen = torch.linspace(0, len(dataset) - 1, min(keyframes, len(dataset))).round().long().tolist()
+        for done, index in enumerate(chosen):
+            prediction = model.predict(dataset[index])
+            calibrator.update(prediction.read_occupied("language"), prediction.grid.voxel_m3)
+            on_progress("calibrating", done + 1, len(chosen))
+        model.calibration = calibrator.result()
+        model.calibration.save(self.run_dir)
+        return model.calibration
+
     def query_set(self, dataset: SampleDataset) -> QuerySet | None:
         """The config's free queries over the finest labels that the data set has."""
         if not self.config.queries:
@@ -255,6 +281,9 @@ def load(run: str | Path) -> OccupancyModel:
     weights = load_weights(weights_file)
     model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder, fetch_weights=False)
     fill_model(model, weights, config.name)
+    model.calibration = Calibration.load(run_dir) if text_encoder else None
+    if model.calibration and text_encoder:
+        model.calibration.require_space(text_encoder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval()
 

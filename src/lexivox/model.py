@@ -16,6 +16,8 @@ from lexivox.data.types import Batch, Sample
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.fields import FeatureField
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.transform import RigidTransform
+from lexivox.grounding.calibration import Calibration
 from lexivox.prediction import Prediction
 from lexivox.teachers.base import TextEncoder
 
@@ -80,6 +82,8 @@ class OccupancyModel(nn.Module):
         self.image_hw = image_hw
         self.text_encoder = text_encoder
         self.free_class = free_class
+        self.calibration: Calibration | None = None
+        """What scores of queries mean; ``load`` sets it where a run was calibrated."""
 
     @property
     def device(self) -> torch.device:
@@ -117,6 +121,8 @@ class OccupancyModel(nn.Module):
             read=reader.read,
             text_encoder=self.text_encoder,
             free_class=self.free_class,
+            calibration=self.calibration,
+            global_from_grid=_global_from_grid(sample, grid),
             threshold=threshold,
         )
 
@@ -124,6 +130,10 @@ class OccupancyModel(nn.Module):
         if "occupancy" in self.heads:
             return reader.read_grid("occupancy").softmax(dim=-1)[..., 1]
         return 1.0 - reader.read_grid("semantic").softmax(dim=-1)[..., self.free_class]
+
+
+def _global_from_grid(sample: Sample, grid: VoxelGrid) -> RigidTransform:
+    return sample.global_from_ego if grid.frame == "ego" else sample.global_from_ego @ sample.ego_from_lidar
 
 
 @contextmanager

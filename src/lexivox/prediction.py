@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.errors import ConfigError, DataError
 from lexivox.files import write_atomically
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.transform import RigidTransform
+from lexivox.grounding.answer import Answer
+from lexivox.grounding.ask import Asker, check_top
+from lexivox.grounding.calibration import Calibration
+from lexivox.grounding.phrase import Rule, parse_phrase
 from lexivox.ops.assign import assign_best_query
 from lexivox.teachers.base import TextEncoder
 from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
@@ -26,31 +30,19 @@ from lexivox.teachers.vocabulary import Vocabulary, embed
 Read = Callable[[str, Tensor], Tensor]
 
 FORMAT = "lexivox-prediction-1"
-_DAMAGES = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error)
+_DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)
 """What a file that is none of ours can raise on its way through numpy, zip and JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryScores:
-    """How well every occupied voxel fits a phrase, best first.
-
-    Attributes:
-        text: the phrase.
-        score: cosine between voxel feature and phrase.
-        index: voxel indices.
-        xyz: voxel centres, metres in the grid's frame.
-    """
-
-    text: str
-    score: Float[Tensor, "N"]
-    index: Int64[Tensor, "N 3"]
-    xyz: Float[Tensor, "N 3"]
-
-    def __len__(self) -> int:
-        return int(self.score.shape[0])
-
-    def top(self, count: int) -> QueryScores:
-        return QueryScores(self.text, self.score[:count], self.index[:count], self.xyz[:count])
 
 
 @dataclass(slots=True)
@@ -64,6 +56,8 @@ class Prediction:
         threshold: occupied where the probability is above it.
         text_encoder: the words that the language features understand.
         free_class: the class of the ``semantic`` head that means free.
+        calibration: what scores of queries mean, measured by ``lexivox calibrate``; ``None`` = nobody knows.
+        global_from_grid: pose of the grid in the recording's global frame, where it is known.
     """
 
     token: str
@@ -72,8 +66,11 @@ class Prediction:
     threshold: float = 0.5
     text_encoder: TextEncoder | None = None
     free_class: int | None = None
+    calibration: Calibration | None = None
+    global_from_grid: RigidTransform | None = None
     _read: Read | None = None
     _rows: dict[str, Tensor] = field(default_factory=dict)
+    _asker: Asker | None = None
 
     @classmethod
     def from_reader(cls, *, read: Read, **known: object) -> Prediction:
@@ -139,16 +136,50 @@ class Prediction:
         logits[:, self.free_class] = -torch.inf  # an occupied voxel is something
         return logits.argmax(dim=-1), self.free_class
 
-    def query(self, text: str) -> QueryScores:
-        """Rank the occupied voxels by how well they fit a phrase; ``"car, automobile"`` takes the better fit.
+    def query(
+        self,
+        text: str,
+        negatives: Sequence[str] | str = (),
+        *,
+        rule: Rule = "best",
+        prompts: Sequence[str] | str = (),
+        false_alarm_rate: float = 0.05,
+    ) -> Answer:
+        """Rank the occupied voxels by how well they fit a phrase, and say whether it is here at all.
+
+        Args:
+            text: ``"car, automobile, not: truck"``: phrasings of one thing, and what is not meant.
+            negatives: more of what is not meant.
+            rule: the best fitting phrasing counts, or the mean of their vectors.
+            prompts: sentence templates with ``{}``; empty = those of the text encoder.
+            false_alarm_rate: how often absent things may count as here; used by a calibrated run.
 
         Raises:
-            ConfigError: an empty phrase, or a model without a language head or text encoder.
+            ConfigError: no word to look for, or a model without a language head or text encoder.
         """
-        score = self.fit(text)
-        order = score.argsort(descending=True, stable=True)
-        index = self.occupied_index[order]
-        return QueryScores(text, score[order], index, self.grid.xyz_from_index(index))
+        return self.asker.ask(parse_phrase(text, negatives, rule, prompts), false_alarm_rate)
+
+    def query_many(
+        self,
+        texts: Sequence[str],
+        negatives: Sequence[str] | str = (),
+        *,
+        top: int = 100,
+        rule: Rule = "best",
+        prompts: Sequence[str] | str = (),
+        false_alarm_rate: float = 0.05,
+    ) -> list[Answer]:
+        """Ask many phrases at once, each as :meth:`query` does, keeping the best ``top`` voxels of each.
+
+        Memory is bounded by ``top``, not by the map. Scores are made in bfloat16 products (about 3e-4 off).
+
+        Raises:
+            ConfigError: what :meth:`query` raises, or a single string.
+        """
+        if isinstance(texts, str):
+            raise ConfigError(f"texts must be a list of phrases; got one string, {texts[:40]!r}. Use query().")
+        phrases = [parse_phrase(text, negatives, rule, prompts) for text in texts]
+        return list(self.asker.ask_many(phrases, false_alarm_rate, check_top(top)))
 
     def fit(self, text: str) -> Float[Tensor, "N"]:
         """Cosine of every occupied voxel with a phrase, in x, y, z order of the voxels.
@@ -156,12 +187,15 @@ class Prediction:
         Raises:
             ConfigError: what :meth:`query` raises.
         """
-        phrases = [part.strip() for part in text.split(",") if part.strip()]
-        if not phrases:
-            raise ConfigError(f"a query must hold a word; got {text!r}. Ask for example 'car'.")
-        vectors = self._require_text_encoder().encode(phrases)
-        features = F.normalize(self.read_occupied("language"), dim=-1)
-        return (features @ vectors.to(features).T).amax(dim=-1)
+        return self.asker.cosine(parse_phrase(text))
+
+    @property
+    def asker(self) -> Asker:
+        """The occupied voxels, ready to be asked; prepared once."""
+        if self._asker is None:
+            encoder, rows = self._require_text_encoder(), self.read_occupied("language")
+            self._asker = Asker(self.grid, self.occupied_index, rows, encoder, self.calibration)
+        return self._asker
 
     def _require_text_encoder(self) -> TextEncoder:
         if self.text_encoder is None:
@@ -179,6 +213,8 @@ class Prediction:
                 arrays[f"head/{head}"] = self.read_occupied(head).numpy().astype(np.float16)
         spec, tensors = ({}, {}) if self.text_encoder is None else text_encoder_spec(self.text_encoder)
         arrays |= {f"text/{name}": tensor.numpy() for name, tensor in tensors.items()}
+        if self.calibration is not None:
+            arrays["calibration/vectors"] = self.calibration.rivals.vectors.half().numpy()
         arrays["meta"] = np.frombuffer(json.dumps(self._meta(spec)).encode(), dtype=np.uint8)
         return write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
@@ -194,6 +230,8 @@ class Prediction:
             "threshold": self.threshold,
             "free_class": self.free_class,
             "text": text_spec,
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+            "global_from_grid": None if self.global_from_grid is None else self.global_from_grid.matrix().tolist(),
             "grid": {
                 "lower_m": grid.lower_m,
                 "voxel_size_m": grid.voxel_size_m,
@@ -234,6 +272,8 @@ class Prediction:
             threshold=meta["threshold"],
             text_encoder=text_encoder_from_spec(meta["text"], tensors) if meta["text"] else None,
             free_class=meta["free_class"],
+            calibration=_calibration(meta.get("calibration"), arrays),
+            global_from_grid=_pose(meta.get("global_from_grid")),
             _rows={n[5:]: torch.from_numpy(a).float() for n, a in arrays.items() if n.startswith("head/")},
         )
 
@@ -241,6 +281,14 @@ class Prediction:
 def _grid_from_meta(meta: dict) -> VoxelGrid:
     lower_m, voxel_size_m = (tuple(float(v) for v in meta[name]) for name in ("lower_m", "voxel_size_m"))
     return VoxelGrid(lower_m, voxel_size_m, tuple(meta["shape"]), meta["frame"])  # type: ignore[arg-type]
+
+
+def _calibration(known: dict | None, arrays: dict[str, np.ndarray]) -> Calibration | None:
+    return None if known is None else Calibration.from_json(known, torch.from_numpy(arrays["calibration/vectors"]))
+
+
+def _pose(matrix: list | None) -> RigidTransform | None:
+    return None if matrix is None else RigidTransform.from_matrix(torch.tensor(matrix, dtype=torch.float64))
 
 
 def _exact_threshold(arrays: dict[str, np.ndarray], threshold: float) -> Tensor:

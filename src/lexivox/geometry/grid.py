@@ -54,6 +54,11 @@ class VoxelGrid:
         return math.prod(self.shape)
 
     @property
+    def voxel_m3(self) -> float:
+        """Volume of a voxel in cubic metres."""
+        return math.prod(self.voxel_size_m)
+
+    @property
     def upper_m(self) -> tuple[float, float, float]:
         x, y, z = (low + n * s for low, n, s in zip(self.lower_m, self.shape, self.voxel_size_m, strict=True))
         return x, y, z

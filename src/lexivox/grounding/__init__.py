@@ -1,0 +1,1 @@
+"""Asking a map in words: phrases, what a score means, regions with boxes, and files of hits."""
