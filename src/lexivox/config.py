@@ -304,6 +304,20 @@ class ClipTeacherConfig(Config):
         return open_teacher(**self.model_dump())
 
 
+class MaskClipPlusConfig(Config):
+    """The teacher of POP-3D from its published ``.pth``, and a CLIP ViT-B/16 checkpoint for the words."""
+
+    kind: Literal["maskclip_plus"] = "maskclip_plus"
+    weights: str
+    checkpoint: str
+    prompts: Literal["photo", "clip85"] = "clip85"
+
+    def build(self) -> tuple[ImageTeacher, TextEncoder]:
+        from lexivox.teachers.open import open_maskclip_plus
+
+        return open_maskclip_plus(self.weights, self.checkpoint, self.prompts)
+
+
 class FeatureFilesConfig(Config):
     """Features in the files of the published extraction, and the text tower of their space."""
 
@@ -321,7 +335,8 @@ class FeatureFilesConfig(Config):
 
 
 TeacherConfig = Annotated[
-    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig | FeatureFilesConfig, Field(discriminator="kind")
+    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig | MaskClipPlusConfig | FeatureFilesConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -353,7 +368,7 @@ class LanguageConfig(Config):
     voxel_weight: Weight = 0.0
     outside: Literal["keep", "clamp", "drop"] = "keep"
     views: Literal["mean", "each"] = "mean"
-    pixels: Literal["bilinear", "nearest"] = "bilinear"
+    pixels: Literal["bilinear", "nearest", "chained"] = "bilinear"
     unit: bool = True
     max_points: Annotated[int, Field(ge=0)] = 30_000
     storage: Literal["points-float16", "points-pca", "maps", "maps-pca"] = "points-float16"

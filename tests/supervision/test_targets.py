@@ -115,6 +115,25 @@ def test_nearest_reads_a_coarse_map_as_if_it_were_enlarged_to_the_image():
     torch.testing.assert_close(known.feature, large[:, pixel[:, 1], pixel[:, 0]].T, atol=1e-5, rtol=0)
 
 
+def test_chained_reads_the_pixels_of_a_map_enlarged_twice():
+    from lexivox.ops.resample import fit_within
+
+    class Coarse(PixelPlace):
+        def features(self, images):
+            return torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+
+    sample = make_sample(num_views=1)
+    known = teacher_point_features(sample, Coarse(), TeacherReading("each", "chained", unit=False))
+    large = Coarse().features(None)
+    for size in (fit_within(IMAGE_HW, (1024, 2048)), IMAGE_HW):
+        large = torch.nn.functional.interpolate(large, size, mode="bilinear")
+    pixel = project_lidar(sample)[0][0][known.index].round().long()
+    torch.testing.assert_close(known.feature, large[0][:, pixel[:, 1], pixel[:, 0]].T, atol=1e-5, rtol=0)
+    nearest = teacher_point_features(sample, Coarse(), TeacherReading("each", "nearest", unit=False))
+    assert torch.equal(nearest.index, known.index)
+    torch.testing.assert_close(nearest.feature, known.feature, atol=0.05, rtol=0)
+
+
 def test_the_mean_of_raw_features_stays_raw():
     sample = make_sample(num_views=12)
     each = teacher_point_features(sample, PixelPlace(), TeacherReading("each", "bilinear", unit=False))

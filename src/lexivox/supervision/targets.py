@@ -15,10 +15,14 @@ from lexivox.data.types import PointFeatures, Sample
 from lexivox.errors import DataError
 from lexivox.geometry.camera import is_visible, pixels_from_cam
 from lexivox.geometry.voxelize import scatter_mean
+from lexivox.ops.resample import fit_within, sample_resized
 from lexivox.teachers.base import ImageTeacher, PointTeacher
 
 MIN_DEPTH_M = 1.0
 """Nearer returns are the own car (spec pop3d 1.6)."""
+
+CHAIN_FIT_HW = (1024, 2048)
+"""The published extraction enlarged images to fit this (spec pop3d 5.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,14 @@ class TeacherReading:
             a point in two images counts twice, with two targets (spec 4.3). The mean is less noisy and fairer.
         pixels: ``"bilinear"`` reads at the exact place; ``"nearest"`` at the rounded pixel of a map enlarged to the
             image, and leaves out the last row and column (spec 1.6). Rounding costs up to half a pixel.
+            ``"chained"`` also enlarges the map first to what MaskCLIP+ saw and then to the image, as published (spec
+            5.4); that changes next to nothing and costs more.
         unit: make features unit vectors, so that every point weighs the same whatever the teacher's contrast. The
             published loss compares raw features (spec 4.3).
     """
 
     views: Literal["mean", "each"] = "mean"
-    pixels: Literal["bilinear", "nearest"] = "bilinear"
+    pixels: Literal["bilinear", "nearest", "chained"] = "bilinear"
     unit: bool = True
 
 
@@ -91,11 +97,12 @@ def point_features(
     """Features at the LiDAR points that cameras see, from one map per view."""
     rows, features = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dim)]
     for view, own, pixels, seen in zip(sample.views, maps, *project_lidar(sample), strict=True):
-        if reading.pixels == "nearest":
+        if reading.pixels != "bilinear":
             seen = seen & (pixels < pixels.new_tensor(view.image_hw[::-1]) - 1).all(dim=-1)
             pixels = pixels.round() + 0.5  # the published pixel i has its centre at i
         rows.append(seen.nonzero()[:, 0])
-        feature = _at_pixels(own, pixels[rows[-1]], view.image_hw)
+        read = _at_chained if reading.pixels == "chained" else _at_pixels
+        feature = read(own, pixels[rows[-1]], view.image_hw)
         features.append(F.normalize(feature, dim=-1) if reading.unit else feature)
     index, feature = torch.cat(rows), torch.cat(features)
     if reading.views == "mean":
@@ -112,6 +119,13 @@ def _at_pixels(
     normalized = 2.0 * uv / torch.tensor([width, height]) - 1.0
     sampled = F.grid_sample(maps, normalized[None, None], padding_mode="border", align_corners=False)
     return sampled[0, :, 0].T
+
+
+def _at_chained(
+    maps: Float[Tensor, "1 D h w"], uv: Float[Tensor, "P 2"], image_hw: tuple[int, int]
+) -> Float[Tensor, "P D"]:
+    column, row = uv.long().unbind(dim=-1)
+    return sample_resized(maps, row, column, [fit_within(image_hw, CHAIN_FIT_HW), image_hw])
 
 
 def balance_weights(

@@ -42,6 +42,23 @@ def open_teacher(
     return teacher, teacher.text_encoder(_templates(prompts))
 
 
+def open_maskclip_plus(weights: str, checkpoint: str, prompts: Prompts) -> tuple[ImageTeacher, TextEncoder]:
+    """MaskCLIP+ and the text tower of the CLIP that it was taught with.
+
+    Raises:
+        ConfigError: the checkpoint is of another width than the features.
+    """
+    from lexivox.teachers.maskclip_plus import DIM, MaskClipPlusTeacher
+
+    encoder = ClipTextEncoder(checkpoint, _templates(prompts))
+    if encoder.dim != DIM:
+        raise ConfigError(
+            f"text tower for MaskCLIP+ must be CLIP ViT-B/16's with {DIM} channels; got {encoder.dim}. "
+            f"Choose another: {checkpoint}"
+        )
+    return MaskClipPlusTeacher(weights, encoder.space), encoder
+
+
 def open_feature_files(
     features: str, projections: str, checkpoint: str, prompts: Prompts, missing: Literal["error", "skip"]
 ) -> tuple[ImageTeacher, TextEncoder]:
