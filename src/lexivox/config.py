@@ -282,13 +282,15 @@ class EspnetTeacherConfig(Config):
 
 
 class ClipTeacherConfig(Config):
-    """Dense features of a ``transformers`` checkpoint: CLIP (MaskCLIP and its successors), TIPSv2 or SigLIP.
+    """Dense features of a ``transformers`` checkpoint: CLIP (MaskCLIP and its successors), TIPSv2 or SigLIP; or
+    MaskCLIP+ from its published ``weights``, with a CLIP ViT-B/16 checkpoint for the words.
 
     Options mean what :mod:`lexivox.teachers` says of their kind; ``None`` = the kind's own choice.
     """
 
-    kind: Literal["clip", "tips", "siglip"] = "clip"
+    kind: Literal["clip", "tips", "siglip", "maskclip_plus"] = "clip"
     checkpoint: str
+    weights: str | None = None
     prompts: Literal["photo", "clip85"] = "photo"
     attention: Literal["plain", "value", "sclip", "clearclip", "naclip"] | None = None
     use_values: bool | None = None
@@ -302,20 +304,6 @@ class ClipTeacherConfig(Config):
         from lexivox.teachers.open import open_teacher
 
         return open_teacher(**self.model_dump())
-
-
-class MaskClipPlusConfig(Config):
-    """The teacher of POP-3D from its published ``.pth``, and a CLIP ViT-B/16 checkpoint for the words."""
-
-    kind: Literal["maskclip_plus"] = "maskclip_plus"
-    weights: str
-    checkpoint: str
-    prompts: Literal["photo", "clip85"] = "clip85"
-
-    def build(self) -> tuple[ImageTeacher, TextEncoder]:
-        from lexivox.teachers.open import open_maskclip_plus
-
-        return open_maskclip_plus(self.weights, self.checkpoint, self.prompts)
 
 
 class FeatureFilesConfig(Config):
@@ -335,8 +323,7 @@ class FeatureFilesConfig(Config):
 
 
 TeacherConfig = Annotated[
-    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig | MaskClipPlusConfig | FeatureFilesConfig,
-    Field(discriminator="kind"),
+    StreetTeacherConfig | EspnetTeacherConfig | ClipTeacherConfig | FeatureFilesConfig, Field(discriminator="kind")
 ]
 
 

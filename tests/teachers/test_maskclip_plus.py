@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexivox.config import MaskClipPlusConfig
+from lexivox.config import ClipTeacherConfig
 from lexivox.errors import ConfigError, WeightsError
 from lexivox.teachers.base import ImageTeacher
 from lexivox.teachers.maskclip_plus import (
@@ -18,6 +18,9 @@ from lexivox.teachers.maskclip_plus import (
     _depth,
     load_maskclip_plus,
 )
+from lexivox.teachers.text import TableTextEncoder
+
+WORDS = TableTextEncoder(["car"], torch.ones(1, 512), "clip-512@0")
 
 
 def published(depth: int) -> dict[str, torch.Tensor]:
@@ -103,7 +106,7 @@ def test_the_head_sums_its_branches_by_hand(checkpoint) -> None:
 
 
 def test_a_teacher_of_an_eighth_of_the_enlarged_image(checkpoint) -> None:
-    teacher = MaskClipPlusTeacher(checkpoint, "clip-512@0", fit_hw=(64, 128))
+    teacher = MaskClipPlusTeacher(WORDS, checkpoint, fit_hw=(64, 128))
     assert isinstance(teacher, ImageTeacher)
     image = torch.randint(0, 256, (1, 3, 45, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pixels = teacher.prepare(image)
@@ -115,7 +118,7 @@ def test_a_teacher_of_an_eighth_of_the_enlarged_image(checkpoint) -> None:
     assert features.shape == (1, 512, 8, 15)  # 114 / 8 rounded up three times, as 1820 becomes 228
     assert (features >= 0).all()
     assert features.isfinite().all()
-    assert teacher.fingerprint != MaskClipPlusTeacher(checkpoint, "clip-512@0").fingerprint
+    assert teacher.fingerprint != MaskClipPlusTeacher(WORDS, checkpoint).fingerprint
 
 
 def test_other_checkpoints_are_refused(tmp_path) -> None:
@@ -136,10 +139,12 @@ def test_texts_must_be_as_wide_as_the_features(checkpoint, tmp_path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
     for dim, fits in ((512, True), (768, False)):
         (tmp_path / "config.json").write_text(f'{{"model_type": "clip", "projection_dim": {dim}}}')
-        config = MaskClipPlusConfig(weights=str(checkpoint), checkpoint=str(tmp_path))
+        config = ClipTeacherConfig(kind="maskclip_plus", weights=str(checkpoint), checkpoint=str(tmp_path))
         if fits:
             teacher, encoder = config.build()
             assert teacher.space == encoder.space
         else:
             with pytest.raises(ConfigError, match="must be CLIP ViT-B/16's with 512 channels; got 768"):
                 config.build()
+    with pytest.raises(ConfigError, match=r"teacher 'maskclip_plus' .* \(weights, fit_hw\); got no weights"):
+        ClipTeacherConfig(kind="maskclip_plus", checkpoint=str(tmp_path)).build()

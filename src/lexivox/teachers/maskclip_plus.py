@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from lexivox.backbones.pixels import IMAGENET_MEAN, IMAGENET_STD
 from lexivox.backbones.resnet import BLOCKS, FrozenNorm, ResNet
-from lexivox.errors import WeightsError
+from lexivox.errors import ConfigError, WeightsError
 from lexivox.ops.resample import fit_within
+from lexivox.teachers.base import TextEncoder
 from lexivox.teachers.frozen import frozen, weights_fingerprint
 from lexivox.weights.checkpoint import read_checkpoint
 
@@ -69,15 +70,23 @@ class MaskClipPlusTeacher:
     """Features of the published checkpoint, as POP-3D extracted them: not normalised, never negative.
 
     Args:
+        words: CLIP ViT-B/16's texts, with which it was taught; the checkpoint itself does not prove it.
         weights: the published ``.pth`` (or its state dict as safetensors), read when first needed.
-        space: of the CLIP texts to ask with, ViT-B/16's. The checkpoint does not prove it.
         fit_hw: images are resized to fit this.
+
+    Raises:
+        ConfigError: texts of another width than the features.
     """
 
     dim = DIM
 
-    def __init__(self, weights: str | Path, space: str, fit_hw: tuple[int, int] = PUBLISHED_FIT_HW) -> None:
-        self.weights, self.space, self.fit_hw = weights, space, fit_hw
+    def __init__(self, words: TextEncoder, weights: str | Path, fit_hw: tuple[int, int] = PUBLISHED_FIT_HW) -> None:
+        if words.dim != DIM:
+            raise ConfigError(
+                f"texts for MaskCLIP+ must be CLIP ViT-B/16's with {DIM} channels; got {words.dim} of "
+                f"'{words.space}'. Choose its checkpoint."
+            )
+        self.weights, self.space, self.fit_hw = weights, words.space, fit_hw
 
     @cached_property
     def network(self) -> MaskClipPlus:

@@ -12,7 +12,7 @@ from lexivox.teachers.feature_files import FeatureFileTeacher
 from lexivox.teachers.prompts import DEFAULT_PROMPTS, clip_templates
 from lexivox.teachers.text import ClipTextEncoder
 
-CheckpointKind = Literal["clip", "tips", "siglip"]
+CheckpointKind = Literal["clip", "tips", "siglip", "maskclip_plus"]
 Prompts = Literal["photo", "clip85"]
 
 
@@ -28,35 +28,21 @@ def open_teacher(
         options: of the class; ``None`` = the class's own choice.
 
     Raises:
-        ConfigError: an option that this kind does not have.
+        ConfigError: an option that this kind does not have, or one that it needs is missing.
     """
     build = _class_of(kind)
     given = {name: value for name, value in options.items() if value is not None}
     known = inspect.signature(build).parameters
-    if strange := [name for name in given if name not in known]:
+    strange = [name for name in given if name not in known]
+    absent = [name for name, option in list(known.items())[1:] if option.default is option.empty and name not in given]
+    if strange or absent:
+        got = ", ".join(strange) or f"no {', '.join(absent)}"
         raise ConfigError(
-            f"teacher '{kind}' must be given its own options ({', '.join(list(known)[1:])}); "
-            f"got {', '.join(strange)}. Leave them out."
+            f"teacher '{kind}' must be given its own options ({', '.join(list(known)[1:])}); got {got}. "
+            "Write what it needs and leave out the rest."
         )
-    teacher = build(checkpoint, **given)
-    return teacher, teacher.text_encoder(_templates(prompts))
-
-
-def open_maskclip_plus(weights: str, checkpoint: str, prompts: Prompts) -> tuple[ImageTeacher, TextEncoder]:
-    """MaskCLIP+ and the text tower of the CLIP that it was taught with.
-
-    Raises:
-        ConfigError: the checkpoint is of another width than the features.
-    """
-    from lexivox.teachers.maskclip_plus import DIM, MaskClipPlusTeacher
-
-    encoder = ClipTextEncoder(checkpoint, _templates(prompts))
-    if encoder.dim != DIM:
-        raise ConfigError(
-            f"text tower for MaskCLIP+ must be CLIP ViT-B/16's with {DIM} channels; got {encoder.dim}. "
-            f"Choose another: {checkpoint}"
-        )
-    return MaskClipPlusTeacher(weights, encoder.space), encoder
+    words = ClipTextEncoder(checkpoint, _templates(prompts))
+    return build(words if kind == "maskclip_plus" else checkpoint, **given), words
 
 
 def open_feature_files(
@@ -84,6 +70,10 @@ def _class_of(kind: CheckpointKind) -> Callable[..., Any]:
         from lexivox.teachers.siglip import SiglipTeacher
 
         return SiglipTeacher
+    if kind == "maskclip_plus":
+        from lexivox.teachers.maskclip_plus import MaskClipPlusTeacher
+
+        return MaskClipPlusTeacher
     from lexivox.teachers.clip import MaskClipTeacher
 
     return MaskClipTeacher
