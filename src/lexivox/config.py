@@ -415,6 +415,7 @@ class TrainConfig(Config):
     lr_min: Annotated[float, Field(ge=0.0)] = 1e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 30
     weight_decay: Weight = 0.01
+    decay_all: bool = False
     backbone_lr_scale: Weight = 1.0
     clip_norm: PositiveFloat = 10.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

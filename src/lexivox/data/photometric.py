@@ -1,8 +1,7 @@
 """The photometric distortion that detectors and POP-3D train with (spec pop3d 1.4).
 
-Values are floats 0..255 and are **not** clipped, as published: a bright sky may reach 280. The published order is
-distortion, then a resize; ours distorts images that have their final size already. Only the steps in hue and
-saturation notice.
+Values are floats 0..255 and are **not** clipped, as published: a bright sky may reach 280. It comes before the image is
+normalised, scaled and padded in the encoder, as published.
 """
 
 from __future__ import annotations

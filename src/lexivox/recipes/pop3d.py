@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lexivox.config import (
     AugmentConfig,
     CameraEncoderConfig,
+    ClipTeacherConfig,
     EspnetTeacherConfig,
     ExperimentConfig,
     GridConfig,
@@ -22,7 +25,7 @@ from lexivox.config import (
     TriplaneConfig,
 )
 from lexivox.data.classes import NUSCENES16
-from lexivox.data.queries import PANDASET9_QUERIES
+from lexivox.data.queries import NUSCENES16_QUERIES, PANDASET9_QUERIES
 
 STREET_VOCABULARY = {
     "barrier": ["barrier"],
@@ -156,4 +159,147 @@ def pop3d_pandaset(
             "building": ["building"],
             "road": ["road"],
         },
+    )
+
+
+# ----------------------------------------------------------------------------------------------- as published
+
+KEYFRAMES, BATCH = 28_130, 8
+"""Of the training split of nuScenes; one keyframe on each of eight GPUs."""
+
+RESNET101, RESNET50 = "data/r101_dcn_fcos3d_pretrain.pth", "data/moco_v2_800ep_pretrain.pth.tar"
+"""Where the recipes look for the weights that image encoders start from; ``None`` starts from random ones."""
+
+NUSCENES_QUERIES = {
+    "automobile": ["car"],
+    "lorry": ["truck"],
+    "coach": ["bus"],
+    "bike": ["bicycle"],
+    "human": ["pedestrian"],
+    "street": ["driveable_surface"],
+    "pavement": ["sidewalk"],
+    "lawn": ["terrain"],
+    "house": ["manmade"],
+    "foliage": ["vegetation"],
+}
+"""Words that are not among the 74 queries -> the classes of nuScenes they mean."""
+
+
+def pop3d(root: str = "data/nuscenes") -> ExperimentConfig:
+    """The paper's system on nuScenes: ResNet-101 at 900x1600, 12 epochs, eight keyframes a step."""
+    return ExperimentConfig(
+        name="pop3d",
+        grid=GridConfig(
+            lower_m=(-51.2, -51.2, -5.0), voxel_size_m=(1.024, 1.024, 1.0), shape=(100, 100, 8), frame="lidar"
+        ),
+        data=NuscenesData(root=root),
+        encoder=published_encoder(),
+        heads=published_heads(),
+        teacher=ClipTeacherConfig(checkpoint="data/clip-vit-base-patch16", prompts="clip85"),
+        supervision=published_supervision(),
+        # Distortion and GridMask are all; nothing is mirrored or turned (spec 1.4).
+        augment=AugmentConfig(mirror_prob=0.0, color=0.0, distort=True, grid_mask_prob=0.7),
+        train=published_training(epochs=12),
+        vocabulary={name: list(phrases) for name, phrases in NUSCENES16_QUERIES.items()},
+        queries=NUSCENES_QUERIES,
+    )
+
+
+def pop3d_released(root: str = "data/nuscenes") -> ExperimentConfig:
+    """``pop3d`` with half its learning rate, 1e-4, as the released launch script has it (erratum 1)."""
+    config = pop3d(root)
+    return config.changed(name="pop3d_released", train=config.train.model_copy(update={"lr": 1e-4}))
+
+
+def published_encoder(
+    depth: Literal[50, 101] = 101, scale: float = 1.0, weights: str | None = RESNET101
+) -> CameraEncoderConfig:
+    """A ResNet with deformable convolutions, a full pyramid, three layers of triplane attention, and nothing else.
+
+    Images are 900x1600 as recorded, made smaller by ``scale``, padded to multiples of 32: 928x1600 is what projections
+    are divided by (erratum 5). ResNet-101 is that of a detector: Caffe's layout, blue first. For ResNet-50 the released
+    code puts MoCo's weights, which know RGB and the stride on the 3x3, into the same layout (erratum 23); here it has
+    MoCo's own layout and colours.
+    """
+    own = {"style": "caffe", "pixels": "bgr"} if depth == 101 else {"style": "pytorch", "pixels": "rgb"}
+    image = ImageConfig(
+        image_hw=(900, 1600),
+        scale=scale,
+        pad_multiple=32,
+        backbone=f"resnet{depth}",  # type: ignore[arg-type]
+        weights=weights,
+        dcn_stages=(3, 4),
+        frozen_stages=1,
+        channels=256,
+        num_levels=4,
+        separable=False,
+        bfloat16=False,
+        **own,  # type: ignore[arg-type]
+    )
+    triplane = TriplaneConfig(
+        num_heads=8, num_layers=3, anchors=(4, 32, 32), points_per_anchor=2, num_cameras=6, dropout=0.1
+    )
+    return CameraEncoderConfig(image=image, triplane=triplane, pixel_aligned=False, depth_bins=0, num_frequencies=None)
+
+
+def published_heads(occupancy_layers: int = 2, language_layers: int = 2) -> HeadsConfig:
+    """N_occ and N_ft Linear layers before the classifier, as the code counts them (erratum 3)."""
+    return HeadsConfig(
+        occupancy=HeadConfig(hidden=512, num_layers=occupancy_layers, decoder_channels=256),
+        language=HeadConfig(hidden=1024, num_layers=language_layers),
+    )
+
+
+def published_supervision(language: float = 1.0) -> list[SupervisionConfig]:
+    """Every voxel occupied or free, and raw teacher features by mean squared error, ``language`` being the lambda.
+
+    A point seen by two cameras counts twice; pixels are rounded; points outside are moved onto the border (erratum 6).
+    """
+    return [
+        LidarOccupancyConfig(target="dense", max_voxels=0, outside="clamp"),
+        LanguageConfig(
+            loss="mse", weight=language, outside="clamp", views="each", pixels="nearest", unit=False, max_points=0
+        ),
+    ]
+
+
+def published_training(epochs: int, every: int = 1) -> TrainConfig:
+    """AdamW at 2e-4 (paper and config; erratum 1), warm-up and least rate absolute for all groups (erratum 34).
+
+    An epoch drops the last keyframes that do not fill a step.
+    """
+    keyframes = -(-KEYFRAMES // every)
+    return TrainConfig(
+        steps=epochs * (keyframes // BATCH),
+        batch_size=BATCH,
+        lr=2e-4,
+        lr_min=1e-6,
+        warmup_steps=500,
+        weight_decay=0.01,
+        decay_all=True,
+        backbone_lr_scale=0.1,
+        clip_norm=35.0,
+        checkpoint_every=500,
+        workers=1,
+        points_per_sample=0,
+        balance_power=0.0,
+    )
+
+
+def within_memory(config: ExperimentConfig, preset: Literal["24GB", "12GB"]) -> ExperimentConfig:
+    """The same experiment for a smaller GPU; what it computes stays the same, up to bfloat16.
+
+    24GB: bfloat16 where it does no harm. 12GB: besides, activations of the encoder are computed again in the backward
+    pass. Smaller still, as users of the released code do it: a recipe of Table 1 with ResNet-50 at 450x800.
+    """
+    image, triplane = config.encoder.image, config.encoder.triplane
+    again = {"checkpointing": preset == "12GB"}
+    encoder = {
+        "image": image.model_copy(update={"bfloat16": True, **again}),
+        "triplane": triplane and triplane.model_copy(update=again),
+    }
+    return config.changed(
+        name=f"{config.name}_{preset.lower()}",
+        encoder=config.encoder.model_copy(update=encoder),
+        train=config.train.model_copy(update={"precision": "bfloat16"}),
     )

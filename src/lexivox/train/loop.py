@@ -38,6 +38,7 @@ class OptimOptions:
     lr_min: float = 1e-5
     warmup_steps: int = 30
     weight_decay: float = 0.01
+    decay_all: bool = False
     clip_norm: float = 10.0
     ema: float = 0.0
     backbone_lr_scale: float = 1.0
@@ -58,7 +59,9 @@ class Trainer:
 
     def __init__(self, model: OccupancyModel, steps: TrainingSteps, options: OptimOptions, run_dir: Path) -> None:
         self.model, self.steps, self.options, self.run_dir = model, steps, options, run_dir
-        self.optimizer = adamw(model, options.lr, options.weight_decay, options.backbone_lr_scale)
+        self.optimizer = adamw(
+            model, options.lr, options.weight_decay, options.backbone_lr_scale, decay_all=options.decay_all
+        )
         self.mean = RunningMean(model, options.ema) if options.ema else None
         self.step = 0
         self._is_whole = True

