@@ -102,7 +102,7 @@ def _run_show(arguments: argparse.Namespace) -> None:
 
     if arguments.recipe is None:
         for name, recipe in RECIPES.items():
-            say(f"{name:16} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+            say(f"{name:26} {(recipe.__doc__ or '').strip().splitlines()[0]}")
         return
     folder = Path(arguments.recipe)
     recipe = str(folder / "config.yaml") if folder.is_dir() else arguments.recipe

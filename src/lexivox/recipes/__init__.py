@@ -19,10 +19,10 @@ from lexivox.recipes.pop3d_table1 import (
 RECIPES = {
     recipe.__name__: recipe
     for recipe in (
-        pop3d,
-        pop3d_released,
         pop3d_tiny,
         pop3d_pandaset,
+        pop3d,
+        pop3d_released,
         pop3d_table1a_lambda100,
         pop3d_table1a_lambda050,
         pop3d_table1a_lambda025,
