@@ -1,0 +1,256 @@
+"""Label files of the benchmarks, read and written: each reader gives labels that know their grid and classes.
+
+Axis order, frame and the number of the free class differ between them; that difference ends here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from lexivox.data.benchmark_classes import (
+    OCC3D,
+    OPENOCCUPANCY,
+    SEMANTICKITTI,
+    SEMANTICKITTI_CODES,
+    SEMANTICKITTI_FROM_RAW,
+    SEMANTICKITTI_TO_RAW,
+    SEMANTICKITTI_VOXELS,
+    SURROUNDOCC,
+)
+from lexivox.data.classes import ClassTable
+from lexivox.data.dense_labels import DenseLabels
+from lexivox.errors import DataError
+from lexivox.files import write_atomically
+from lexivox.geometry import grid as grids
+from lexivox.geometry.grid import VoxelGrid
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def read_occ3d(path: str | Path) -> DenseLabels:
+    """``labels.npz`` of Occ3D-nuScenes: [x, y, z] in the ego frame, 17 is free, both masks.
+
+    Raises:
+        DataError: the file is missing, damaged or of another format.
+    """
+    arrays = _load_npz(path, ("semantics", "mask_lidar", "mask_camera"), grids.OCC3D.shape)
+    seen = [torch.from_numpy(arrays[name] != 0) for name in ("mask_lidar", "mask_camera")]
+    return _labels(path, grids.OCC3D, OCC3D, arrays["semantics"], *seen)
+
+
+def write_occ3d(path: str | Path, labels: DenseLabels) -> Path:
+    """Masks that are not known are written as "seen everywhere"."""
+    _require_grid(labels, grids.OCC3D, OCC3D)
+    everywhere = torch.ones(labels.grid.shape, dtype=torch.bool)
+    masks = (labels.seen_by_lidar, labels.seen_by_camera)
+    lidar, camera = (everywhere if mask is None else mask for mask in masks)
+    arrays = {
+        "semantics": labels.label.numpy(),
+        "mask_lidar": lidar.to(torch.uint8).numpy(),
+        "mask_camera": camera.to(torch.uint8).numpy(),
+    }
+    return write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_openoccupancy(path: str | Path) -> DenseLabels:
+    """``.npy`` rows (z, y, x, class) of OpenOccupancy, LIDAR_TOP frame. Class 0 in a file is noise: ignored.
+
+    Where several rows name a voxel their majority wins, ties the smaller class; noise only unopposed.
+
+    Raises:
+        DataError: the file is missing, damaged, or has rows outside the grid or other classes.
+    """
+    rows = _load_rows(path, 4)
+    return _from_rows(path, rows[:, [2, 1, 0]], rows[:, 3], grids.OPENOCCUPANCY, OPENOCCUPANCY)
+
+
+def write_openoccupancy(path: str | Path, labels: DenseLabels) -> Path:
+    _require_grid(labels, grids.OPENOCCUPANCY, OPENOCCUPANCY)
+    index, label = _rows_of(labels)
+    rows = torch.cat([index[:, [2, 1, 0]], torch.where(label == OPENOCCUPANCY.ignore, 0, label)[:, None]], 1)
+    return _save_npy(path, rows)
+
+
+def read_surroundocc(path: str | Path) -> DenseLabels:
+    """``.npy`` rows (x, y, z, class) of SurroundOcc, LIDAR_TOP frame. Class 0 in a file is noise: ignored.
+
+    Raises:
+        DataError: as :func:`read_openoccupancy`.
+    """
+    rows = _load_rows(path, 4)
+    return _from_rows(path, rows[:, :3], rows[:, 3], grids.SURROUNDOCC, SURROUNDOCC)
+
+
+def write_surroundocc(path: str | Path, labels: DenseLabels) -> Path:
+    _require_grid(labels, grids.SURROUNDOCC, SURROUNDOCC)
+    index, label = _rows_of(labels)
+    return _save_npy(path, torch.cat([index, torch.where(label == SURROUNDOCC.ignore, 0, label)[:, None]], 1))
+
+
+def read_semantickitti_voxels(folder: str | Path, name: str) -> DenseLabels:
+    """``name.label`` with ``name.invalid`` and ``name.occluded`` beside it, where they are.
+
+    Voxels that were never observed (invalid) and classes that are not scored are ignored; ``seen_by_lidar`` is
+    what is neither invalid nor occluded.
+
+    Raises:
+        DataError: the label is missing or of another size.
+    """
+    folder, shape = Path(folder), grids.SEMANTICKITTI.shape
+    raw = _load_binary(folder / f"{name}.label", np.uint16, grids.SEMANTICKITTI.num_voxels)
+    code = torch.from_numpy(raw.astype(np.int64)).reshape(shape)
+    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(code))
+    label[(label == SEMANTICKITTI.ignore) & (code != 0)] = SEMANTICKITTI_VOXELS.ignore
+    invalid, occluded = (_bits(folder / f"{name}.{part}") for part in ("invalid", "occluded"))
+    if invalid is not None:
+        label[invalid] = SEMANTICKITTI_VOXELS.ignore
+    seen = None if invalid is None or occluded is None else ~(invalid | occluded)
+    return DenseLabels(grids.SEMANTICKITTI, SEMANTICKITTI_VOXELS, label.to(torch.uint8), seen)
+
+
+def read_semantickitti_occupancy(path: str | Path) -> Bool[Tensor, "X Y Z"]:
+    """``.bin``, ``.invalid`` or ``.occluded``: a volume of bits; ``.bin`` holds the voxels that one scan hit.
+
+    Raises:
+        DataError: the file is missing or of another size.
+    """
+    packed = _load_binary(path, np.uint8, grids.SEMANTICKITTI.num_voxels // 8)
+    return torch.from_numpy(np.unpackbits(packed)).reshape(grids.SEMANTICKITTI.shape).bool()
+
+
+def write_semantickitti_voxels(folder: str | Path, name: str, labels: DenseLabels) -> Path:
+    """A submission: ``name.label`` in raw codes, 0 where free or ignored."""
+    _require_grid(labels, grids.SEMANTICKITTI, SEMANTICKITTI_VOXELS)
+    label = labels.label.long()
+    label[label == SEMANTICKITTI_VOXELS.ignore] = SEMANTICKITTI.ignore
+    raw = SEMANTICKITTI_CODES.encode(SEMANTICKITTI_TO_RAW.apply(label)).numpy().astype("<u2")
+    return write_atomically(Path(folder) / f"{name}.label", lambda file: file.write(raw.tobytes()))
+
+
+def read_semantickitti_points(path: str | Path, ids: str = "official") -> tuple[Int64[Tensor, "P"], Int64[Tensor, "P"]]:
+    """Class (of :data:`SEMANTICKITTI`) and segment id of every point of a ``.label`` file.
+
+    Args:
+        ids: ``"official"`` takes the whole 32-bit label as the id, as the official tool does: raw classes that
+            become one class, such as road and lane marking, are then different segments, and a perfect
+            prediction of both scores 0.533. ``"merged"`` counts ids within the nineteen classes.
+
+    Raises:
+        DataError: the file is missing, damaged or holds unknown codes.
+    """
+    packed = torch.from_numpy(_load_binary(path, np.uint32).astype(np.int64))
+    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(packed & 0xFFFF))
+    return label, packed if ids == "official" else packed >> 16
+
+
+def write_semantickitti_points(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "P"]) -> Path:
+    """A submission: raw codes below, instances (1 to 65,535, 0 for stuff) above."""
+    raw = SEMANTICKITTI_CODES.encode(SEMANTICKITTI_TO_RAW.apply(label)) | (instance << 16)
+    data = raw.numpy().astype("<u4").tobytes()
+    return write_atomically(Path(path), lambda file: file.write(data))
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+
+def _labels(path: str | Path, grid: VoxelGrid, classes: ClassTable, label: np.ndarray, *seen: Tensor) -> DenseLabels:
+    try:
+        return DenseLabels(grid, classes, torch.from_numpy(label.astype(np.uint8)), *seen)
+    except DataError as error:
+        raise DataError(f"{error} File: {path}") from None
+
+
+def _from_rows(
+    path: str | Path, index: Int64[Tensor, "N 3"], label: Int64[Tensor, "N"], grid: VoxelGrid, classes: ClassTable
+) -> DenseLabels:
+    outside = ~grid.contains_index(index)
+    if bool(outside.any()):
+        raise DataError(
+            f"voxel indices must lie in a grid of {grid.shape}; got {index[outside][0].tolist()} and "
+            f"{int(outside.sum())} such rows. Check the order of the columns: {path}"
+        )
+    if bool(((label < 0) | (label >= classes.num_classes)).any()):
+        raise DataError(
+            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {int(label.min())} to "
+            f"{int(label.max())}. Check that the last column is the class: {path}"
+        )
+    volume = torch.full((grid.num_voxels,), classes.free, dtype=torch.uint8)
+    flat, best = _majority(grid.flat_from_index(index), label, classes.num_classes)
+    volume[flat] = torch.where(best == 0, classes.ignore, best).to(torch.uint8)
+    return DenseLabels(grid, classes, volume.reshape(grid.shape))
+
+
+def _majority(
+    flat: Int64[Tensor, "N"], label: Int64[Tensor, "N"], num_classes: int
+) -> tuple[Int64[Tensor, "M"], Int64[Tensor, "M"]]:
+    """Distinct voxels and the label most rows give each; ties the smaller, 0 (noise) only unopposed."""
+    pairs, votes = torch.unique(flat * num_classes + label, return_counts=True)
+    voxel, row = torch.unique_consecutive(pairs // num_classes, return_inverse=True)
+    number = pairs % num_classes
+    rank = torch.where(number == 0, 0, votes) * num_classes + (num_classes - 1 - number)
+    best = torch.full((len(voxel),), -1).scatter_reduce_(0, row, rank, "amax")
+    return voxel, num_classes - 1 - best % num_classes
+
+
+def _rows_of(labels: DenseLabels) -> tuple[Int64[Tensor, "N 3"], Int64[Tensor, "N"]]:
+    index = (labels.label != labels.classes.free).nonzero()
+    return index, labels.label[index[:, 0], index[:, 1], index[:, 2]].long()
+
+
+def _require_grid(labels: DenseLabels, grid: VoxelGrid, classes: ClassTable) -> None:
+    if labels.grid != grid or labels.classes != classes:
+        raise DataError(
+            f"labels to write must be on {grid} in {classes.name}; got {labels.grid} in {labels.classes.name}. "
+            "Use convert() and mapped() first."
+        )
+
+
+def _load_npz(path: str | Path, names: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+    except _UNREADABLE as error:
+        raise DataError(f"labels must be an .npz with {', '.join(names)}; got {_reason(error)}. Check {path}") from None
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise DataError(f"'{name}' must have the shape {shape}; got {array.shape}. Check {path}")
+    return arrays
+
+
+def _load_rows(path: str | Path, columns: int) -> Int64[Tensor, "N C"]:
+    try:
+        with open(path, "rb") as stream:
+            rows = np.load(stream, allow_pickle=False)
+    except _UNREADABLE as error:
+        raise DataError(f"labels must be a readable .npy; got {_reason(error)}. Check {path}") from None
+    if rows.ndim != 2 or rows.shape[1] != columns or not np.isfinite(rows).all():
+        raise DataError(f"labels must be finite rows of {columns} numbers; got {rows.shape}. Check {path}")
+    return torch.from_numpy(np.rint(rows).astype(np.int64))
+
+
+def _save_npy(path: str | Path, rows: Tensor) -> Path:
+    return write_atomically(Path(path), lambda file: np.save(file, rows.numpy().astype(np.uint16)))
+
+
+def _load_binary(path: str | Path, dtype: type, count: int | None = None) -> np.ndarray:
+    try:
+        data = np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
+    except OSError as error:
+        raise DataError(f"labels must be readable; got {_reason(error)}. Check {path}") from None
+    if count is not None and len(data) != count:
+        raise DataError(f"labels must be {count:,} numbers of {np.dtype(dtype).name}; got {len(data):,}. Check {path}")
+    return data
+
+
+def _bits(path: Path) -> Tensor | None:
+    return read_semantickitti_occupancy(path) if path.exists() else None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
