@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lexivox.commands import recordings, runs, training
+from lexivox.commands import recordings, runs, training, weights
 from lexivox.commands.shared import complain, say
 from lexivox.errors import LexivoxError
 
@@ -21,6 +21,7 @@ VERBS = (
     runs.add_predict,
     runs.add_query,
     runs.add_view,
+    weights.add_import_weights,
     training.add_show,
 )
 """In the order of the help; each adds its parser, whose ``run`` does the work."""

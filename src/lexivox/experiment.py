@@ -33,6 +33,7 @@ from lexivox.teachers.vocabulary import Vocabulary, embed, vocabulary
 from lexivox.train.checkpoint import fill_model, load_weights, save_weights
 from lexivox.train.data import TrainingSteps
 from lexivox.train.loop import WEIGHTS_FILE, OnStep, Trainer
+from lexivox.weights.published import ImportReport, fill_published
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of the work, how much of it is done, and how much there is."""
@@ -154,6 +155,23 @@ class Experiment:
         model.load_state_dict(trainer.final_weights())
         return model.eval()
 
+    def import_weights(self, file: Path, text_encoder: TextEncoder | None = None) -> ImportReport:
+        """Make the folder a run of released weights, which ``load`` opens; needs no recording.
+
+        Args:
+            file: a checkpoint of POP-3D or TPVFormer.
+            text_encoder: the words of the language head; the config's teacher's if None.
+
+        Raises:
+            WeightsError: the file does not fit the config's model; nothing was written.
+        """
+        words = (text_encoder or self.text_encoder) if self.config.heads.language else None
+        model = build_model(self.config, words.dim if words else 0, words, fetch_weights=False)
+        report = fill_published(model, file)
+        self._describe(words)
+        save_weights(self.run_dir / WEIGHTS_FILE, model.state_dict())
+        return report
+
     def _check_words(self) -> None:
         """Before hours are spent: do the words and the labels to learn fit the classes of the data set?"""
         dataset = self.train_samples.dataset
@@ -169,17 +187,21 @@ class Experiment:
             )
 
     def _claim_folder(self) -> None:
-        """Write config and words first, so that a folder explains itself even after a kill."""
+        """Write what the run is first, so that a folder explains itself even after a kill."""
+        self._describe(self.text_encoder if self.config.heads.language else None)
+        tokens = json.dumps(token_record(self.train_samples.dataset.tokens), indent=1)
+        write_atomically(self.run_dir / TOKENS_FILE, lambda file: file.write(tokens.encode()))
+
+    def _describe(self, text_encoder: TextEncoder | None) -> None:
+        """Config and words: with the weights all that ``load`` needs."""
         path = self.run_dir / CONFIG_FILE
         if path.exists() and load_config(path) != self.config:
             raise ConfigError(
                 f"a run folder must keep one config; got another one than it holds. Choose a new folder: {path}."
             )
         write_atomically(path, lambda file: file.write(self.config.to_yaml().encode()))
-        tokens = json.dumps(token_record(self.train_samples.dataset.tokens), indent=1)
-        write_atomically(self.run_dir / TOKENS_FILE, lambda file: file.write(tokens.encode()))
-        if self.config.heads.language:
-            spec, tensors = text_encoder_spec(self.text_encoder)
+        if text_encoder:
+            spec, tensors = text_encoder_spec(text_encoder)
             write_atomically(self.run_dir / TEXT_FILE, lambda file: file.write(json.dumps(spec).encode()))
             save_weights(self.run_dir / TEXT_TENSORS, tensors)
 

@@ -17,7 +17,7 @@ from lexivox import cli
 from lexivox.config_text import load_config
 from lexivox.prediction import Prediction
 
-VERBS = ("demo", "doctor", "targets", "train", "evaluate", "predict", "query", "view", "show")
+VERBS = ("demo", "doctor", "targets", "train", "evaluate", "predict", "query", "view", "import-weights", "show")
 
 
 def done(capsys, *argv: str | Path) -> str:

@@ -112,7 +112,18 @@ def test_every_page_is_reached_from_the_readme():
 
 def test_every_verb_is_in_the_readme():
     text = (REPO / "README.md").read_text(encoding="utf-8")
-    for verb in ("demo", "doctor", "targets", "train", "evaluate", "predict", "query", "view", "show"):
+    for verb in (
+        "demo",
+        "doctor",
+        "targets",
+        "train",
+        "evaluate",
+        "predict",
+        "query",
+        "view",
+        "import-weights",
+        "show",
+    ):
         assert f"`{verb}`" in text or f"lexivox {verb}" in text
 
 
