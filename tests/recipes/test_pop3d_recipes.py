@@ -73,7 +73,7 @@ def test_losses_are_published():
     assert (rays.target, rays.max_voxels, rays.outside, rays.enet_share) == ("dense", 0, "clamp", 0.0)
     assert (rays.weight, rays.lovasz, rays.occupied_weight, rays.balance) == (1.0, 1.0, 1.0, 0.0)
     assert (language.loss, language.weight, language.voxel_weight) == ("mse", 1.0, 0.0)
-    assert (language.outside, language.views, language.pixels) == ("clamp", "each", "nearest")
+    assert (language.outside, language.views, language.pixels) == ("clamp", "each", "chained")
     assert (language.unit, language.max_points, pop3d().train.points_per_sample) == (False, 0, 0)
 
 

@@ -16,7 +16,9 @@ def test_published_learning_rates(step, expected):
     assert learning_rate(step, 42192, 2e-4, 1e-6, 500) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0, 1e-5), (250, 1.5e-5), (500, 1.999342e-5), (21096, 1.05e-5)])
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 1e-5), (250, 1.5e-5), (500, 1.999342e-5), (21096, 1.05e-5), (42191, 1.0e-6)]
+)
 def test_published_learning_rates_of_the_backbone(step, expected):
     assert learning_rate(step, 42192, 2e-5, 1e-6, 500) == pytest.approx(expected, rel=1e-5)
 
@@ -26,6 +28,13 @@ def test_decay_spares_one_dimensional_parameters():
     decayed, plain = adamw(model, 1e-3, 0.1).param_groups
     assert [p.ndim for p in decayed["params"]] == [2]
     assert plain["weight_decay"] == 0.0
+
+
+def test_published_decay_is_on_everything():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    (group,) = adamw(model, 1e-3, 0.1, decay_all=True).param_groups
+    assert sorted(p.ndim for p in group["params"]) == [1, 1, 1, 2]
+    assert group["weight_decay"] == 0.1
 
 
 def test_a_pretrained_backbone_learns_more_slowly():

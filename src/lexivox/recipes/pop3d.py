@@ -195,7 +195,7 @@ def pop3d(root: str = "data/nuscenes") -> ExperimentConfig:
         data=NuscenesData(root=root),
         encoder=published_encoder(),
         heads=published_heads(),
-        teacher=ClipTeacherConfig(checkpoint="data/clip-vit-base-patch16", prompts="clip85"),
+        teacher=published_teacher(),
         supervision=published_supervision(),
         # Distortion and GridMask are all; nothing is mirrored or turned (spec 1.4).
         augment=AugmentConfig(mirror_prob=0.0, color=0.0, distort=True, grid_mask_prob=0.7),
@@ -209,6 +209,14 @@ def pop3d_released(root: str = "data/nuscenes") -> ExperimentConfig:
     """``pop3d`` with half its learning rate, 1e-4, as the released launch script has it (erratum 1)."""
     config = pop3d(root)
     return config.changed(name="pop3d_released", train=config.train.model_copy(update={"lr": 1e-4}))
+
+
+def published_teacher() -> ClipTeacherConfig:
+    """MaskCLIP+ for images, its depth read off the file (erratum 20); CLIP ViT-B/16 with 85 templates for words."""
+    weights = "data/maskclip_plus_vit16_deeplabv2_r101-d8_512x512_8k_coco-stuff164k.pth"
+    return ClipTeacherConfig(
+        kind="maskclip_plus", weights=weights, checkpoint="data/clip-vit-base-patch16", prompts="clip85"
+    )
 
 
 def published_encoder(
@@ -258,7 +266,7 @@ def published_supervision(language: float = 1.0) -> list[SupervisionConfig]:
     return [
         LidarOccupancyConfig(target="dense", max_voxels=0, outside="clamp"),
         LanguageConfig(
-            loss="mse", weight=language, outside="clamp", views="each", pixels="nearest", unit=False, max_points=0
+            loss="mse", weight=language, outside="clamp", views="each", pixels="chained", unit=False, max_points=0
         ),
     ]
 
