@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lexivox.commands import recordings, runs, training, weights
+from lexivox.commands import ask, recordings, runs, training, weights
 from lexivox.commands.shared import complain, say
 from lexivox.errors import LexivoxError
 
@@ -19,7 +19,8 @@ VERBS = (
     training.add_train,
     runs.add_evaluate,
     runs.add_predict,
-    runs.add_query,
+    ask.add_calibrate,
+    ask.add_query,
     runs.add_view,
     weights.add_import_weights,
     training.add_show,
@@ -33,7 +34,7 @@ examples:
   lexivox show pop3d_pandaset > run.yaml             every option of a recipe
   lexivox train run.yaml --out runs/mine             train, interrupt, run again: it goes on
   lexivox evaluate runs/mine                         scores on the held-out keyframes
-  lexivox query runs/mine "automobile" "tall tree"   where is it?
+  lexivox query runs/mine "automobile" "tall tree"   where is it, or is it not here?
   lexivox view runs/mine                             type words, see the heat map
 """
 

@@ -72,6 +72,8 @@ def run_demo(
         experiment.make_targets(on_progress)
     with watch.stage("train"):
         model = experiment.train(lambda step, steps, terms: on_progress("training", step, steps))
+    with watch.stage("calibrate"):
+        experiment.calibrate(model, on_progress=on_progress)
     with watch.stage("evaluate"):
         scores = experiment.evaluate(model, baselines=True, on_progress=on_progress)
     with watch.stage("report"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
 from lexivox.files import write_atomically
+from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import Calibration, Calibrator
 from lexivox.model import OccupancyModel
 from lexivox.supervision.feature_store import FeatureStore
@@ -240,12 +241,18 @@ class Experiment:
         return scores
 
     def calibrate(
-        self, model: OccupancyModel, *, keyframes: int = CALIBRATION_KEYFRAMES, on_progress: OnProgress = _quiet
+        self,
+        model: OccupancyModel,
+        *,
+        keyframes: int = CALIBRATION_KEYFRAMES,
+        absent: Sequence[str] = ABSENT_THINGS,
+        on_progress: OnProgress = _quiet,
     ) -> Calibration:
         """Measure on held-out keyframes, without labels, how high absent things score; kept in the run folder.
 
         Args:
             keyframes: at most this many, evenly over the held-out drives.
+            absent: things that these recordings surely do not hold.
 
         Raises:
             ConfigError: a supervised run, which has no words.
@@ -253,7 +260,7 @@ class Experiment:
         if model.text_encoder is None:
             raise ConfigError("a run must have a language head to be calibrated; got one without words.")
         words = embed(vocabulary(self.config.vocabulary), model.text_encoder) if self.config.vocabulary else None
-        calibrator, dataset = Calibrator(model.text_encoder, words), self.unlabelled_val()
+        calibrator, dataset = Calibrator(model.text_encoder, words, absent), self.unlabelled_val()
         chosen = torch.linspace(0, len(dataset) - 1, min(keyframes, len(dataset))).round().long().tolist()
         for done, index in enumerate(chosen):
             prediction = model.predict(dataset[index])

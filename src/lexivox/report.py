@@ -10,20 +10,24 @@ import numpy as np
 import torch
 
 from lexivox.data.classes import ClassTable
-from lexivox.data.collate import grid_from_lidar
+from lexivox.data.collate import grid_from_ego, grid_from_lidar
 from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import IGNORED, Sample, SampleDataset
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.grounding.answer import Answer
+from lexivox.grounding.export import Findings
+from lexivox.grounding.regions import Region
 from lexivox.model import OccupancyModel
 from lexivox.prediction import Prediction
 from lexivox.teachers.vocabulary import Vocabulary
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE
-from lexivox.view.figure import figure
+from lexivox.view.figure import contact_sheet, figure
 from lexivox.view.html import write_report
+from lexivox.view.overlay import draw_boxes, overlay_heat
 from lexivox.view.picture import save_png
 from lexivox.view.scene import (
     ClassLayer,
@@ -158,6 +162,53 @@ def _small(sample: Sample, width_px: int = 480) -> Sample:
 
 def _picture(name: str, image: torch.Tensor) -> NamedImage:
     return NamedImage(name, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+
+
+# ----------------------------------------------------------------------------------------- hits on the images
+
+MAX_BOXES = 12
+"""Boxes drawn: further ones are small and hide the picture."""
+
+
+def paint_hits(sample: Sample, prediction: Prediction, found: Findings, folder: Path) -> list[Path]:
+    """One PNG per query: the camera images with the voxels found and the boxes around them; the files made."""
+    made = []
+    for number, (answer, regions) in enumerate(zip(found.answers, found.regions, strict=True)):
+        name = "".join(c if c.isalnum() else "_" for c in answer.text)[:60]
+        views = hit_images(sample, prediction, answer, regions)
+        made.append(save_png(contact_sheet(views), folder / f"hits_{number}_{name}.png"))
+    return made
+
+
+def hit_images(
+    sample: Sample, prediction: Prediction, answer: Answer, regions: Sequence[Region]
+) -> tuple[NamedImage, ...]:
+    """The camera images of a keyframe under the voxels of regions and the boxes around the best of them."""
+    grid, index = prediction.grid, prediction.occupied_index
+    heat = _heat_of_regions(prediction, answer, regions)[index[:, 0], index[:, 1], index[:, 2]].numpy()
+    corners = [region.box.corners().numpy() for region in regions[:MAX_BOXES]]
+    views = []
+    for view in _small(sample, 640).views:
+        intrinsics = view.image_from_cam.double().numpy()
+        cam_from_grid = view.ego_from_cam.inverse() @ grid_from_ego(sample, grid).inverse()
+        image = _picture(view.name, view.image).data
+        assert not isinstance(image, bytes)
+        lit = overlay_heat(image, intrinsics, cam_from_grid, grid, index.numpy(), heat)
+        views.append(NamedImage(view.name, draw_boxes(lit, intrinsics, cam_from_grid, corners)))
+    return tuple(views)
+
+
+def _heat_of_regions(prediction: Prediction, answer: Answer, regions: Sequence[Region]) -> torch.Tensor:
+    """0.4..1 for the voxels of regions by their score, NaN elsewhere: the weakest hit is still seen."""
+    volume = torch.full(prediction.grid.shape, torch.nan)
+    scores = answer.heat()
+    for region in regions:
+        x, y, z = region.index.T
+        volume[x, y, z] = scores[x, y, z]
+    found = volume[volume.isfinite()]
+    if len(found):
+        volume = 0.4 + 0.6 * (volume - found.min()) / (found.max() - found.min()).clamp_min(1e-6)
+    return volume
 
 
 # -------------------------------------------------------------------------------------------------- report

@@ -17,7 +17,19 @@ from lexivox import cli
 from lexivox.config_text import load_config
 from lexivox.prediction import Prediction
 
-VERBS = ("demo", "doctor", "targets", "train", "evaluate", "predict", "query", "view", "import-weights", "show")
+VERBS = (
+    "demo",
+    "doctor",
+    "targets",
+    "train",
+    "evaluate",
+    "predict",
+    "calibrate",
+    "query",
+    "view",
+    "import-weights",
+    "show",
+)
 
 
 def done(capsys, *argv: str | Path) -> str:
@@ -116,9 +128,52 @@ def test_predict_writes_maps_that_can_be_asked(tiny_run, tmp_path, capsys):
 
 def test_query(tiny_run, capsys):
     out = done(capsys, "query", tiny_run, "automobile", "tree, foliage", "--frame", "1", "--top", "2")
-    assert re.search(r"^automobile: best of \d+ occupied voxels, metres in the ego frame$", out, re.M)
-    assert "tree, foliage: best of" in out
+    assert re.search(r"^automobile: (not )?here.* of absent things score as high\)$", out, re.M)
+    assert len(re.findall(r"best of \d+ occupied voxels by margin, metres in the ego frame$", out, re.M)) == 2
     assert len(re.findall(r"^ +-?\d\.\d{3}   x ", out, re.M)) == 4
+
+
+def test_query_without_a_calibration_says_so(run_copy, capsys):
+    (run_copy / "calibration.json").unlink()
+    out = done(capsys, "query", run_copy, "automobile")
+    assert "not calibrated, so nobody knows whether it is here" in out
+    assert "hits must be told which voxels count" in refused(capsys, "query", run_copy, "car", "--regions")
+    assert "regions; centre and length" in done(capsys, "query", run_copy, "road", "--regions", "--above", "-0.5")
+    assert "asked 149 absent things of 1 keyframes" in done(capsys, "calibrate", run_copy, "--keyframes", "1")
+    assert "of absent things score as high" in done(capsys, "query", run_copy, "automobile")
+
+
+def test_query_exports_regions_and_paints_images(tiny_run, tmp_path, capsys):
+    files = [tmp_path / f"hits.{ending}" for ending in ("json", "csv", "ply", "geojson")]
+    options = [part for file in files for part in ("--export", file)]
+    out = done(
+        capsys,
+        "query",
+        tiny_run,
+        "road, not: car",
+        "xylophone",
+        "--not",
+        "tree",
+        *options,
+        "--images",
+        tmp_path / "seen",
+    )
+    assert "road, not: car, tree: " in out
+    assert all(str(file) in out and file.stat().st_size for file in files)
+    known = json.loads(files[0].read_text())
+    assert [query["text"] for query in known["queries"]] == ["road, not: car, tree", "xylophone, not: tree"]
+    assert {path.suffix for path in (tmp_path / "seen").iterdir()} == {".png"}
+
+
+def test_calibrate_with_own_words(run_copy, tmp_path, capsys):
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"strange thing {n}" for n in range(25)) + "\n\n")
+    assert "asked 25 absent things of 2 keyframes" in done(capsys, "calibrate", run_copy, "--absent", words)
+    words.write_text("one\ntwo\n")
+    assert "absent things must be at least 20; got 2" in refused(capsys, "calibrate", run_copy, "--absent", words)
+    assert "files must be readable" in refused(capsys, "calibrate", run_copy, "--absent", tmp_path / "none.txt")
+    (run_copy / "calibration.json").write_text("{}")
+    assert "a calibration must be of the format" in refused(capsys, "query", run_copy, "car")
 
 
 def test_show(tiny_run, tmp_path, capsys):
@@ -195,7 +250,7 @@ def test_every_verb_is_listed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     out = capsys.readouterr().out
-    assert all(re.search(rf"^    {verb} ", out, re.M) for verb in VERBS)
+    assert all(re.search(rf"^    {verb}\b", out, re.M) for verb in VERBS)
     assert "lexivox query runs/mine" in out
 
 
@@ -283,6 +338,9 @@ def test_a_broken_config_in_the_run(run_copy, capsys):
         ([""], "a query must hold a word"),
         ([" , "], "a query must hold a word"),
         (["car", "--top", "0"], "--top must be at least 1; got 0"),
+        (["not: car"], "got only negatives: car"),
+        (["car", "--false-alarms", "2"], "false_alarm_rate must lie between 0 and 1; got 2.0"),
+        (["car", "--export", "hits.xls"], "a file of hits must end with .json, .csv, .ply, .geojson"),
     ],
 )
 def test_wrong_questions(argv, message, tiny_run, capsys):

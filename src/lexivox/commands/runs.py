@@ -1,4 +1,4 @@
-"""Verbs that use a trained run: ``evaluate``, ``predict``, ``query``, ``view``."""
+"""Verbs that use a trained run: ``evaluate``, ``predict``, ``view``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from lexivox.commands.shared import new_verb, print_files, print_scores, require_positive, say
-from lexivox.errors import ConfigError
 
 
 def add_evaluate(verbs: argparse._SubParsersAction) -> None:
@@ -29,6 +28,8 @@ def evaluate_run(run_dir: Path, cache: Path | None, baselines: bool) -> None:
 
     experiment, model = open_run(run_dir, cache), load(run_dir)
     with progress_bars() as on_progress:
+        if model.text_encoder is not None:
+            experiment.calibrate(model, on_progress=on_progress)  # so that answers in the report know "not here"
         scores = experiment.evaluate(model, baselines=baselines, on_progress=on_progress)
     made = Reporter(experiment, model, scores, list(experiment.config.queries)).write()
     print_scores(run_dir)
@@ -62,36 +63,6 @@ def _run_predict(arguments: argparse.Namespace) -> None:
             model.predict(sample, refine=arguments.refine).save(out / f"{sample.token}.npz")
             on_progress("predicting", index + 1, len(dataset))
     say(f"{len(dataset)} maps lie in {out}")
-
-
-def add_query(verbs: argparse._SubParsersAction) -> None:
-    parser = new_verb(
-        verbs,
-        "query",
-        "ask a run where something is; any words, commas separate phrasings",
-        '  lexivox query runs/demo "automobile" "lamp post, street light" --frame 2',
-    )
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder")
-    parser.add_argument("text", nargs="+", help="what to look for")
-    parser.add_argument("--frame", type=int, default=0, help="held-out keyframe by number (default: 0)")
-    parser.add_argument("--top", type=int, default=5, help="hits to print (default: 5)")
-    parser.set_defaults(run=_run_query)
-
-
-def _run_query(arguments: argparse.Namespace) -> None:
-    from lexivox.experiment import load, open_run
-
-    require_positive("--top", arguments.top)
-    experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
-    dataset = experiment.unlabelled_val()
-    if not 0 <= arguments.frame < len(dataset):
-        raise ConfigError(f"--frame must lie in 0..{len(dataset) - 1}; got {arguments.frame}.")
-    prediction = model.predict(dataset[arguments.frame])
-    for text in arguments.text:
-        hits = prediction.query(text)
-        say(f"{text}: best of {len(hits)} occupied voxels, metres in the {prediction.grid.frame} frame")
-        for score, (x, y, z) in zip(hits.top(arguments.top).score, hits.xyz.tolist(), strict=False):
-            say(f"  {float(score):6.3f}   x {x:7.2f}   y {y:7.2f}   z {z:6.2f}")
 
 
 def add_view(verbs: argparse._SubParsersAction) -> None:

@@ -83,6 +83,10 @@ class Calibration:
             )
         return self.null[len(self.null) - 1 - min(allowed, len(self.null) - 1)]
 
+    def thresholds(self) -> dict[float, float]:
+        """Threshold of the usual false-alarm rates, as far as enough scores were measured to promise them."""
+        return {rate: self.threshold(rate) for rate in (0.01, 0.05, 0.1, 0.2) if rate * (len(self.null) + 1) >= 1}
+
     def count_for(self, voxel_m3: float) -> int:
         """The same volume in voxels of another size, at least one."""
         return max(1, round(self.count * self.voxel_m3 / voxel_m3))
@@ -109,7 +113,7 @@ class Calibration:
             "voxels_that_must_fit": self.count,
             "voxel_m3": self.voxel_m3,
             "temperature": rivals.temperature,
-            "threshold": {str(rate): round(self.threshold(rate), 4) for rate in (0.01, 0.05, 0.1, 0.2)},
+            "threshold": {str(rate): threshold for rate, threshold in self.thresholds().items()},
             "rivals": list(rivals.words),
             "class_of": rivals.class_of.tolist(),
             "null": [round(score, 5) for score in self.null],
