@@ -85,6 +85,16 @@ SEMANTICKITTI = ClassTable(
 )  # fmt: skip
 """The nineteen classes of SemanticKITTI for points; 0 is not scored."""
 
+SEMANTICKITTI_MAP = ClassTable(
+    name="semantickitti_map",
+    names=(*SEMANTICKITTI.names, "free"),
+    free=20,
+    ignore=0,
+    things=SEMANTICKITTI.things,
+    palette=(*SEMANTICKITTI.palette, _WHITE),
+)
+"""The same numbers with free space, for maps that are scored against labelled points."""
+
 SEMANTICKITTI_VOXELS = ClassTable(
     name="semantickitti_voxels",
     names=("free", *SEMANTICKITTI.names[1:]),
@@ -193,7 +203,7 @@ NUSCENES16_FROM_NUSCENES10 = label_map(NUSCENES10, NUSCENES16, {name: [name] for
 CLASS_TABLES = {
     table.name: table
     for table in (
-        NUSCENES16, NUSCENES10, OCC3D, OPENOCCUPANCY, SURROUNDOCC, SEMANTICKITTI, SEMANTICKITTI_VOXELS,
-        SEMANTICKITTI_RAW,
+        NUSCENES16, NUSCENES10, OCC3D, OPENOCCUPANCY, SURROUNDOCC, SEMANTICKITTI, SEMANTICKITTI_MAP,
+        SEMANTICKITTI_VOXELS, SEMANTICKITTI_RAW,
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from lexivox.data.types import SampleDataset
 from lexivox.errors import ConfigError
 
-KINDS = ("nuscenes", "pandaset")
+KINDS = ("nuscenes", "pandaset", "semantickitti")
 
 
 def open_dataset(
@@ -18,11 +18,12 @@ def open_dataset(
     """Open a recording as a sequence of keyframes; files are read when a sample is asked for.
 
     Args:
-        kind: ``"nuscenes"`` or ``"pandaset"``.
+        kind: ``"nuscenes"``, ``"pandaset"`` or ``"semantickitti"``.
         root: folder of the data set.
         split: a split's name, a file that lists drives, or a list of drives; ``None`` takes everything.
-        **options: those of :class:`~lexivox.data.datasets.nuscenes.NuscenesDataset` and
-            :class:`~lexivox.data.datasets.pandaset.PandasetDataset`.
+        **options: those of :class:`~lexivox.data.datasets.nuscenes.NuscenesDataset`,
+            :class:`~lexivox.data.datasets.pandaset.PandasetDataset` and
+            :class:`~lexivox.data.datasets.semantickitti.SemanticKittiDataset`.
 
     Raises:
         ConfigError: an unknown kind or option.
@@ -32,6 +33,8 @@ def open_dataset(
         from lexivox.data.datasets.nuscenes import NuscenesDataset as Reader
     elif kind == "pandaset":
         from lexivox.data.datasets.pandaset import PandasetDataset as Reader
+    elif kind == "semantickitti":
+        from lexivox.data.datasets.semantickitti import SemanticKittiDataset as Reader
     else:
         raise ConfigError(f"kind of a data set must be one of {', '.join(KINDS)}; got {kind!r}.")
     try:
