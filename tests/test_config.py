@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_unknown_options_are_refused_everywhere(path):
     with pytest.raises(ConfigError) as refusal:
         validated(raw)
     assert "surprise" in one_line(refusal)
-    assert "Extra inputs are not permitted" in str(refusal.value)
+    assert re.search("Extra inputs are not permitted|Unexpected keyword argument", str(refusal.value))
 
 
 def test_a_missing_option_is_named_without_the_whole_config():

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from lexivox.errors import ConfigError
+from lexivox.evaluate.protocol import Pop3dProtocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -436,6 +437,7 @@ class ExperimentConfig(Config):
     Attributes:
         vocabulary: class of the data set's table -> the phrases that ask for it (zero-shot evaluation).
         queries: free phrase -> the fine classes of the data set that it means (retrieval evaluation).
+        protocol: how scores are made; see :class:`~lexivox.evaluate.protocol.Pop3dProtocol`.
     """
 
     name: str
@@ -449,6 +451,7 @@ class ExperimentConfig(Config):
     train: TrainConfig
     vocabulary: dict[str, list[str]]
     queries: dict[str, list[str]] = {}
+    protocol: Pop3dProtocol = Pop3dProtocol()
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)

@@ -19,11 +19,12 @@ from lexivox.data.subset import token_record
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
 from lexivox.evaluate.report import ScoreTable
-from lexivox.evaluate.run import Method, ModelMethod, QuerySet, TeacherMethod, average_map, evaluate
+from lexivox.evaluate.run import QuerySet
 from lexivox.files import write_atomically
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import Calibration, Calibrator
 from lexivox.model import OccupancyModel
+from lexivox.scoring import EvaluateOptions, count_run, keep_scores
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
 from lexivox.supervision.storage import Storage
@@ -39,7 +40,7 @@ from lexivox.weights.published import ImportReport, fill_published
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of the work, how much of it is done, and how much there is."""
 
-CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, SCORES_FILE = "config.yaml", "text.json", "text.safetensors", "scores.json"
+CONFIG_FILE, TEXT_FILE, TEXT_TENSORS = "config.yaml", "text.json", "text.safetensors"
 TOKENS_FILE = "train_tokens.json"
 """Which keyframes a run was trained on, with a hash."""
 CACHE_DIR = "cache"
@@ -210,35 +211,20 @@ class Experiment:
         return embed(vocabulary(self.config.vocabulary), self.text_encoder)
 
     def evaluate(
-        self, model: OccupancyModel, *, baselines: bool = False, on_progress: OnProgress = _quiet
+        self,
+        model: OccupancyModel,
+        *,
+        baselines: bool = False,
+        options: EvaluateOptions | None = None,
+        on_progress: OnProgress = _quiet,
     ) -> ScoreTable:
-        """Score the model on the held-out keyframes beside its teacher.
+        """Score the model on the held-out keyframes beside its teacher, and write the scores.
 
         Args:
-            baselines: add the model on black images and the average of the training keyframes.
+            baselines: short for the option of this name.
+            options: what to score, and how.
         """
-        dataset = self.val_dataset
-        table = dataset.classes
-        words = None if self.is_supervised else self.class_vocabulary()
-        name = "supervised" if self.is_supervised else "student"
-        methods: dict[str, Method] = {name: ModelMethod(model, table, words)}  # type: ignore[arg-type]
-        if words is not None and self.uses_teacher:
-            methods["teacher"] = TeacherMethod(self.teacher, table, words)  # type: ignore[arg-type]
-        if baselines:
-            methods["blank images"] = ModelMethod(model, table, words, blank=True)  # type: ignore[arg-type]
-            train = self.config.data.open("train", labels=False)
-            methods["training average"] = average_map(train, model.grid, table)  # type: ignore[arg-type]
-        scores = evaluate(
-            methods,
-            dataset,
-            model.grid,
-            table,  # type: ignore[arg-type]
-            queries=self.query_set(dataset),
-            text_encoder=None if self.is_supervised else self.text_encoder,
-            on_progress=lambda done, total: on_progress("evaluating", done, total),
-        )
-        write_atomically(self.run_dir / SCORES_FILE, lambda file: file.write(scores.to_json().encode()))
-        return scores
+        return keep_scores(self, count_run(self, model, options or EvaluateOptions(baselines), on_progress))
 
     def calibrate(
         self,

@@ -11,7 +11,8 @@ from helpers import make_sample
 from lexivox.data.classes import NUSCENES16
 from lexivox.data.types import VoxelLabels
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.evaluate.run import QuerySet, truth_of
+from lexivox.evaluate.run import QuerySet
+from lexivox.evaluate.truth import truth_of
 from lexivox.geometry.grid import VoxelGrid
 
 GRID = VoxelGrid((-12.0, -12.0, -2.0), (2.0, 2.0, 2.0), (12, 12, 3), "ego")
@@ -34,8 +35,8 @@ def test_voxel_labels_in_another_frame_are_refused():
 
 
 def test_without_cameras_no_point_is_asked():
-    truth = truth_of(make_sample(num_views=0), GRID, NUSCENES16)
-    assert len(truth.seen) == len(truth.xyz) == 0
+    sweep = truth_of(make_sample(num_views=0), GRID, NUSCENES16).sweep
+    assert [len(sweep.points(which, "keep")) for which in ("all", "unique", "dup")] == [400, 0, 0]
 
 
 @pytest.mark.parametrize("meant", [["carr"], ["car", "carr"], []])

@@ -69,6 +69,21 @@ class ConfusionMatrix:
         merged.counts = self.counts + other.counts.to(self.counts.device)
         return merged
 
+    def state(self) -> list[list[int]]:
+        """The counts as plain numbers."""
+        return self.counts.tolist()
+
+    def restore(self, state: list[list[int]]) -> None:
+        """Take the counts of another process.
+
+        Raises:
+            ShapeError: they count other classes.
+        """
+        counts = torch.tensor(state, dtype=torch.int64, device=self.counts.device)
+        if counts.shape != self.counts.shape or bool((counts < 0).any()):
+            raise ShapeError(f"counts must have the shape {tuple(self.counts.shape)}; got {tuple(counts.shape)}.")
+        self.counts = counts
+
     @property
     def correct(self) -> Int64[Tensor, "K"]:
         return self.counts.diagonal()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
@@ -9,26 +11,44 @@ from torch import Tensor
 from lexivox.data.classes import ClassTable
 from lexivox.data.types import IGNORED
 from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.protocol import Outside, Pop3dProtocol
 from lexivox.evaluate.scores import Scores, require_same_protocol
 
 
 class LidarScore:
-    """Accumulates predicted point classes against labels; the ignored class of the table is not counted.
+    """Accumulates predicted point classes against labels.
 
     Args:
         classes: of the labels.
         dup: count a point once for every camera that sees it, as the published code does. Otherwise once.
+        noise_errors: what is predicted at a point of the table's ignored class (noise) is an error, as in the published
+            baselines. Otherwise such points are not counted.
+        outside: where points outside the grid were asked, for the name of the protocol.
     """
 
-    def __init__(self, classes: ClassTable, *, dup: bool = False, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        classes: ClassTable,
+        *,
+        dup: bool = False,
+        noise_errors: bool = False,
+        outside: Outside = "keep",
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.classes = classes
-        self.dup = dup
-        self.confusion = ConfusionMatrix(classes.num_classes, {classes.ignore, IGNORED}, device=device)
+        self.dup, self.noise_errors = dup, noise_errors
+        self.outside: Outside = outside
+        ignored = {IGNORED} if noise_errors else {classes.ignore, IGNORED}
+        self.confusion = ConfusionMatrix(classes.num_classes, ignored, device=device)
         self.num_samples = 0
 
     @property
     def protocol(self) -> str:
-        return "pop3d-lidar/" + ("dup" if self.dup else "unique")
+        return Pop3dProtocol(
+            points="dup" if self.dup else "unique",
+            noise_points="errors" if self.noise_errors else "ignored",
+            outside=self.outside,
+        ).lidar
 
     def update(
         self,
@@ -49,10 +69,17 @@ class LidarScore:
             ShapeError: they follow different protocols or classes.
         """
         require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
-        merged = LidarScore(self.classes, dup=self.dup)
+        merged = LidarScore(self.classes, dup=self.dup, noise_errors=self.noise_errors, outside=self.outside)
         merged.confusion = self.confusion.merge(other.confusion)
         merged.num_samples = self.num_samples + other.num_samples
         return merged
+
+    def state(self) -> dict[str, Any]:
+        return {"samples": self.num_samples, "confusion": self.confusion.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.num_samples = int(state["samples"])
+        self.confusion.restore(state["confusion"])
 
     def scores(self) -> Scores:
         """``miou`` is the published mean: no point of a class counts as 1. ``miou_present`` does not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int64, Integer, UInt8
@@ -12,10 +12,8 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.types import FREE, IGNORED, OCCUPIED
 from lexivox.errors import ConfigError
 from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.protocol import Pop3dProtocol, Rays, VoxelNoise
 from lexivox.evaluate.scores import Scores, require_same_protocol
-
-RayProtocol = Literal["exact", "sampled100"]
-"""How free space was found along the LiDAR rays; scores under different ones do not compare."""
 
 
 class OccupancyScore:
@@ -23,25 +21,34 @@ class OccupancyScore:
 
     Args:
         classes: a table with a free class.
-        rays: how the truth was made, for the name of the protocol.
+        rays, noise_voxels: how the truth was made, for the name of the protocol; scores under different ones do not
+            compare.
 
     Raises:
         ConfigError: the table has no free class.
     """
 
-    def __init__(self, classes: ClassTable, *, rays: RayProtocol = "exact", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        classes: ClassTable,
+        *,
+        rays: Rays = "exact",
+        noise_voxels: VoxelNoise = "in_range",
+        device: torch.device | str = "cpu",
+    ) -> None:
         if classes.free is None:
             raise ConfigError(f"classes of an occupancy score must include free; got {classes.name}.")
         self.classes = classes
         self.free = classes.free
-        self.rays: RayProtocol = rays
+        self.rays: Rays = rays
+        self.noise_voxels: VoxelNoise = noise_voxels
         self.semantic = ConfusionMatrix(classes.num_classes, {classes.ignore, IGNORED}, device=device)
         self.agnostic = ConfusionMatrix(2, {IGNORED}, device=device)
         self.num_samples = 0
 
     @property
     def protocol(self) -> str:
-        return f"pop3d-occupancy/{self.rays}"
+        return Pop3dProtocol(rays=self.rays, noise_voxels=self.noise_voxels).occupancy
 
     def update(
         self,
@@ -67,11 +74,23 @@ class OccupancyScore:
             ShapeError: they follow different protocols or classes.
         """
         require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
-        merged = OccupancyScore(self.classes, rays=self.rays)
+        merged = OccupancyScore(self.classes, rays=self.rays, noise_voxels=self.noise_voxels)
         merged.semantic = self.semantic.merge(other.semantic)
         merged.agnostic = self.agnostic.merge(other.agnostic)
         merged.num_samples = self.num_samples + other.num_samples
         return merged
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "samples": self.num_samples,
+            "semantic": self.semantic.state(),
+            "agnostic": self.agnostic.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.num_samples = int(state["samples"])
+        self.semantic.restore(state["semantic"])
+        self.agnostic.restore(state["agnostic"])
 
     def scores(self) -> Scores:
         """All numbers of the protocol.

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lexivox.errors import DataError
+from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.protocol import Similarity
 from lexivox.evaluate.scores import Scores, require_same_protocol
-
-Similarity = Literal["dot", "cosine"]
 
 
 def average_precision(scores: Float[Tensor, "P"], relevant: Bool[Tensor, "P"]) -> float:
@@ -46,6 +45,7 @@ class Retrieval:
         ap, random: over all points: average precision, and what a model without knowledge reaches, which is
             the share of relevant points.
         ap_visible, random_visible: over the points that a camera sees, once for each camera.
+        token: of the keyframe; empty where nobody needs to know.
     """
 
     query: str
@@ -53,22 +53,28 @@ class Retrieval:
     random: float
     ap_visible: float
     random_visible: float
+    token: str = ""
 
 
 class RetrievalScore:
-    """Accumulates queries; ``rows`` is the whole state.
+    """Accumulates queries; ``rows`` and ``skipped`` are the whole state.
 
     Args:
         similarity: how the scores were made, for the name of the protocol: the published one is ``"dot"``.
+        suffix: what else the name says, see :attr:`Pop3dProtocol.retrieval_suffix`.
+        split: of the retrieval benchmark; empty for queries that a recording's own labels answer.
     """
 
-    def __init__(self, similarity: Similarity = "dot") -> None:
+    def __init__(self, similarity: Similarity = "dot", *, suffix: str = "", split: str = "") -> None:
         self.similarity: Similarity = similarity
+        self.suffix, self.split = suffix, split
         self.rows: list[Retrieval] = []
+        self.skipped: dict[str, str] = {}
+        self._asked: set[tuple[str, str]] = set()
 
     @property
     def protocol(self) -> str:
-        return f"pop3d-retrieval/{self.similarity}"
+        return f"pop3d-retrieval/{self.similarity}{self.suffix}{f'/{self.split}' if self.split else ''}"
 
     def update(
         self,
@@ -76,14 +82,33 @@ class RetrievalScore:
         scores: Float[Tensor, "P"],
         relevant: Bool[Tensor, "P"],
         visible: Int64[Tensor, "S"] | None = None,
+        token: str = "",
     ) -> None:
-        """Counts one query. ``visible`` lists the points seen: a point once for each camera."""
-        random = _share(relevant)
-        ap_visible = random_visible = math.nan
+        """Counts one query asked of all points. ``visible`` lists those seen: a point once for each camera.
+
+        Raises:
+            DataError: the query was counted for this keyframe before, or a score is NaN.
+        """
+        seen = (math.nan, math.nan)
         if visible is not None:
-            ap_visible = average_precision(scores[visible], relevant[visible])
-            random_visible = _share(relevant[visible])
-        row = Retrieval(query, average_precision(scores, relevant), random, ap_visible, random_visible)
+            seen = average_precision(scores[visible], relevant[visible]), _share(relevant[visible])
+        self._add(Retrieval(query, average_precision(scores, relevant), _share(relevant), *seen, token))
+
+    def update_visible(
+        self, query: str, scores: Float[Tensor, "S"], relevant: Bool[Tensor, "S"], token: str = ""
+    ) -> None:
+        """Counts one query of a method that knows only the points that a camera sees, as a teacher does."""
+        seen = average_precision(scores, relevant), _share(relevant)
+        self._add(Retrieval(query, math.nan, math.nan, *seen, token))
+
+    def skip(self, token: str, query: str, reason: str) -> None:
+        """Remember a query that cannot be scored, for the report."""
+        self.skipped[f"{token}: {query}"] = reason
+
+    def _add(self, row: Retrieval) -> None:
+        if row.token and (row.token, row.query) in self._asked:
+            raise DataError(f"a query must be counted once for each keyframe; got {row.query!r} twice in {row.token}.")
+        self._asked.add((row.token, row.query))
         self.rows.append(row)
 
     def merge(self, other: RetrievalScore) -> RetrievalScore:
@@ -91,11 +116,28 @@ class RetrievalScore:
 
         Raises:
             ShapeError: they rank by different similarities.
+            DataError: both have counted a query of one keyframe.
         """
         require_same_protocol(self.protocol, other.protocol)
-        merged = RetrievalScore(self.similarity)
-        merged.rows = self.rows + other.rows
+        merged = RetrievalScore(self.similarity, suffix=self.suffix, split=self.split)
+        for row in (*self.rows, *other.rows):
+            merged._add(row)
+        merged.skipped = self.skipped | other.skipped
         return merged
+
+    def state(self) -> dict[str, Any]:
+        rows = [[None if value != value else value for value in astuple(row)] for row in self.rows]  # no NaN in JSON
+        name = {"similarity": self.similarity, "suffix": self.suffix, "split": self.split}
+        return {**name, "rows": rows, "skipped": self.skipped}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.rows, self._asked, self.skipped = [], set(), dict(state["skipped"])
+        try:
+            for query, *numbers, token in state["rows"]:
+                ap, random, seen, chance = (math.nan if value is None else float(value) for value in numbers)
+                self._add(Retrieval(query, ap, random, seen, chance, token))
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"rows of a retrieval must hold six values; got {error}.") from None
 
     def scores(self) -> Scores:
         """Means over the queries that have a relevant point; per query, the mean over its samples."""
@@ -111,11 +153,14 @@ class RetrievalScore:
             metric: {query: _mean([r for r in self.rows if r.query == query], field) for query in queries}
             for metric, field in (("ap", "ap"), ("ap_visible", "ap_visible"), ("random", "random"))
         }
-        return Scores(self.protocol, values, per_class, {"samples": len(self.rows), "queries": len(queries)})
+        counts = {"samples": len(self.rows), "queries": len(queries)}
+        if self.split:
+            counts["skipped"] = len(self.skipped)
+        return Scores(self.protocol, values, per_class, counts)
 
 
 def _share(relevant: Bool[Tensor, "P"]) -> float:
-    return float(relevant.double().mean())
+    return float(relevant.double().mean()) if len(relevant) else math.nan
 
 
 def _mean(rows: list[Retrieval], field: str) -> float:

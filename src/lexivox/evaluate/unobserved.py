@@ -47,6 +47,12 @@ class UnobservedScore:
         merged.counts = self.counts + other.counts.to(self.counts.device)
         return merged
 
+    def state(self) -> list[list[list[int]]]:
+        return self.counts.tolist()
+
+    def restore(self, state: list[list[list[int]]]) -> None:
+        self.counts = torch.tensor(state, dtype=torch.int64, device=self.counts.device).reshape(2, 3, 2)
+
     def scores(self) -> Scores:
         """``share_of_occupied`` tells how much of what the model fills nobody saw.
 

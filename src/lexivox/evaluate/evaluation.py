@@ -1,0 +1,250 @@
+"""Everything counted so far about several methods: added up across processes, kept in a file, read as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lexivox.data.classes import ClassTable
+from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.evaluate.lidar import LidarScore
+from lexivox.evaluate.occupancy import OccupancyScore
+from lexivox.evaluate.protocol import Pop3dProtocol
+from lexivox.evaluate.report import ScoreTable
+from lexivox.evaluate.retrieval import RetrievalScore
+from lexivox.evaluate.scores import Metric
+from lexivox.evaluate.unobserved import UnobservedScore
+
+FORMAT, VERSION = "lexivox-evaluation", 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of ``count`` shares of a split; together they hold every keyframe once. ``Part()`` is the whole.
+
+    Raises:
+        ConfigError: the number is not in 1..count.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ConfigError(f"a part must be one of 1/n to n/n; got {self.number}/{self.count}.")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Raises:
+        ConfigError: the text is not like ``2/4``.
+        """
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal()):
+            raise ConfigError(f"a part must be written like 2/4; got {text!r}.")
+        return cls(int(number), int(count))
+
+    def indices(self, total: int) -> range:
+        """Neighbours stay together; lengths differ by one at most, and no part is filled up."""
+        return range(total * (self.number - 1) // self.count, total * self.number // self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which keyframes are scored: parts of other splits are never added up."""
+
+    data: str
+    table: str
+    tokens: int
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class MethodScore:
+    """All scores of one method.
+
+    Attributes:
+        tokens: keyframes of the split that the method answered.
+        metrics: by the name of their protocol.
+    """
+
+    metrics: dict[str, Metric]
+    tokens: list[str] = field(default_factory=list)
+
+    def merge(self, other: MethodScore, name: str) -> MethodScore:
+        """Raises:
+        ShapeError: a keyframe was scored in both.
+        """
+        twice = sorted(set(self.tokens) & set(other.tokens))
+        if twice:
+            raise ShapeError(
+                f"merged parts must hold different keyframes; got {len(twice)} of '{name}' in both, first {twice[0]}."
+            )
+        names = dict.fromkeys([*self.metrics, *other.metrics])
+        merged = {key: _merge(self.metrics.get(key), other.metrics.get(key)) for key in names}
+        return MethodScore(merged, [*self.tokens, *other.tokens])
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.tokens
+
+
+def _merge(one: Metric | None, other: Metric | None) -> Metric:
+    found = [metric for metric in (one, other) if metric is not None]
+    return found[0].merge(found[1]) if len(found) == 2 else found[0]
+
+
+def new_metrics(protocols: Sequence[Pop3dProtocol], table: ClassTable) -> dict[str, Metric]:
+    """An empty score for every definition among the protocols; what two of them share is counted once."""
+    made: list[Metric] = []
+    for p in protocols:
+        noise_errors = p.noise_points == "errors"
+        made += [
+            OccupancyScore(table, rays=p.rays, noise_voxels=p.noise_voxels),
+            LidarScore(table, dup=p.points == "dup", noise_errors=noise_errors, outside=p.outside),
+            RetrievalScore(p.similarity, suffix=p.retrieval_suffix),
+        ]
+    return {metric.protocol: metric for metric in [*made, UnobservedScore()]}
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """The state of an evaluation; counts are integers, so that parts add up exactly.
+
+    Attributes:
+        split: the keyframes to score.
+        protocols: in the order of the tables; the first gives the headlines.
+        methods: by name.
+        parts: which shares of the split are inside.
+        nothing_to_score: keyframes without a single class that counts, as when all labels are ignored.
+        notes: what a reader must know.
+    """
+
+    split: Split
+    protocols: tuple[Pop3dProtocol, ...]
+    methods: dict[str, MethodScore]
+    parts: tuple[Part, ...] = (Part(),)
+    nothing_to_score: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def merge(self, other: Evaluation) -> Evaluation:
+        """Both together.
+
+        Raises:
+            ShapeError: they score other splits, follow other protocols, or hold a keyframe both.
+        """
+        if (self.split, self.protocols) != (other.split, other.protocols) or set(self.methods) != set(other.methods):
+            raise ShapeError(
+                f"merged parts must score the same methods on the same split; got {_identity(self)} and "
+                f"{_identity(other)}. Evaluate all parts with the same options."
+            )
+        return replace(
+            self,
+            methods={name: score.merge(other.methods[name], name) for name, score in self.methods.items()},
+            parts=(*self.parts, *other.parts),
+            nothing_to_score=(*self.nothing_to_score, *other.nothing_to_score),
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """True where every part of the split is inside."""
+        count = self.parts[0].count
+        return sorted((part.number, part.count) for part in self.parts) == [(n + 1, count) for n in range(count)]
+
+    def require_whole(self) -> None:
+        """Raises:
+        DataError: parts are missing.
+        """
+        if not self.is_whole:
+            got = ", ".join(f"{part.number}/{part.count}" for part in self.parts)
+            raise DataError(f"parts of an evaluation must be complete; got {got}. Evaluate the missing ones too.")
+
+    # ------------------------------------------------------------------------------------------------ output
+
+    def table(self) -> ScoreTable:
+        """The scores of all methods, and in the notes what they cover."""
+        some = f"{self.split.tokens} held-out keyframes, {self.split.table}"
+        report = ScoreTable(f"{self.split.data}: {some}", notes=(*self.notes, *self._coverage()))
+        for name, method in self.methods.items():
+            scored = [metric.scores() for metric in method.metrics.values()]
+            report = report.with_row(name, *[s for s in scored if any(s.counts.values())])
+        return report
+
+    def _coverage(self) -> list[str]:
+        total = self.split.tokens
+        lines = [
+            f"{name} answers {len(method.tokens)} of {total} keyframes; its scores are of these only."
+            for name, method in self.methods.items()
+            if len(method.tokens) < total
+        ]
+        if self.nothing_to_score:
+            lines.append(
+                f"{len(self.nothing_to_score)} of {total} keyframes hold no class that counts, only free space; "
+                f"the first is {self.nothing_to_score[0]}."
+            )
+        for name, method in self.methods.items():
+            lines += _skipped(name, method)
+        return lines
+
+    def to_json(self) -> str:
+        """The counts, read back by :meth:`from_json`."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "split": asdict(self.split),
+            "protocols": [asdict(protocol) for protocol in self.protocols],
+            "parts": [asdict(part) for part in self.parts],
+            "nothing_to_score": self.nothing_to_score,
+            "notes": self.notes,
+            "methods": {
+                name: {"tokens": method.tokens, "metrics": {k: m.state() for k, m in method.metrics.items()}}
+                for name, method in self.methods.items()
+            },
+        }
+        return json.dumps(content, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, table: ClassTable) -> Evaluation:
+        """Raises:
+        DataError: the text holds no evaluation with these classes.
+        """
+        try:
+            content = json.loads(text)
+            if (content["format"], content["version"], content["split"]["table"]) != (FORMAT, VERSION, table.name):
+                raise ValueError(f"{content['format']} {content['version']} of {content['split']['table']}")
+            protocols = tuple(Pop3dProtocol(**protocol) for protocol in content["protocols"])
+            return cls(
+                Split(**content["split"]),
+                protocols,
+                {name: _restored(state, protocols, table) for name, state in content["methods"].items()},
+                tuple(Part(**part) for part in content["parts"]),
+                tuple(content["nothing_to_score"]),
+                tuple(content["notes"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, ShapeError) as error:
+            raise DataError(f"a part must be {FORMAT} version {VERSION}; got {error!r}. Evaluate it again.") from None
+
+
+def _identity(evaluation: Evaluation) -> str:
+    split, protocols = evaluation.split, ", ".join(protocol.name for protocol in evaluation.protocols)
+    return f"{', '.join(evaluation.methods)} on {split.tokens} of {split.data} {split.fingerprint[:8]} ({protocols})"
+
+
+def _restored(state: Mapping[str, Any], protocols: Sequence[Pop3dProtocol], table: ClassTable) -> MethodScore:
+    metrics = new_metrics(protocols, table)
+    for name, counts in state["metrics"].items():
+        if name not in metrics:  # the retrieval benchmark's splits are in no protocol
+            metrics[name] = RetrievalScore(counts["similarity"], suffix=counts["suffix"], split=counts["split"])
+        metrics[name].restore(counts)
+    return MethodScore(metrics, list(state["tokens"]))
+
+
+def _skipped(name: str, method: MethodScore) -> list[str]:
+    lines = []
+    for protocol, metric in method.metrics.items():
+        if isinstance(metric, RetrievalScore) and metric.skipped:
+            what, reason = next(iter(metric.skipped.items()))
+            lines.append(f"{name}, {protocol}: {len(metric.skipped)} queries skipped; {what} ({reason}).")
+    return lines

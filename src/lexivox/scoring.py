@@ -1,0 +1,183 @@
+"""What ``evaluate`` can be asked for, which methods a config has to score, and the files that parts are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lexivox.config import DataConfig, NuscenesData
+from lexivox.data.classes import ClassTable
+from lexivox.data.datasets import open_dataset
+from lexivox.data.retrieval import read_retrieval
+from lexivox.data.types import Sample, SampleDataset
+from lexivox.errors import ConfigError, DataError
+from lexivox.evaluate.benchmark import RetrievalBenchmark
+from lexivox.evaluate.evaluation import Evaluation, Part
+from lexivox.evaluate.methods import Method, ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels, average_map
+from lexivox.evaluate.protocol import Pop3dProtocol
+from lexivox.evaluate.report import ScoreTable
+from lexivox.evaluate.run import evaluate
+from lexivox.files import write_atomically
+from lexivox.model import OccupancyModel
+from lexivox.teachers.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from lexivox.experiment import Experiment
+
+SCORES_FILE = "scores.json"
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """How a run is scored.
+
+    Attributes:
+        baselines: add the model on black images, the average of the training keyframes, and the teacher in the voxels
+            that LiDAR hits.
+        protocols: definitions of the scores; empty for the one of the run's config.
+        part: which share of the keyframes.
+        retrieval: folder of the retrieval benchmark, see :mod:`lexivox.data.retrieval`.
+        predictions: folder of maps, see :meth:`Prediction.save`, scored instead of the model's own answers.
+    """
+
+    baselines: bool = False
+    protocols: tuple[Pop3dProtocol, ...] = ()
+    part: Part = Part(1, 1)  # noqa: RUF009 frozen
+    retrieval: Path | None = None
+    predictions: Path | None = None
+
+
+def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, on_progress: OnProgress) -> Evaluation:
+    """The counts behind the scores of a run, of the whole split or of a part; parts are kept in the run folder."""
+    dataset = run.val_dataset
+    table: ClassTable = dataset.classes  # type: ignore[assignment]
+    words = None if run.is_supervised else run.class_vocabulary()
+    methods = _methods(run, model, words, options)
+    evaluation = evaluate(
+        methods,
+        dataset,
+        model.grid,
+        table,
+        protocols=options.protocols or (run.config.protocol,),
+        queries=run.query_set(dataset),
+        text_encoder=None if run.is_supervised else run.text_encoder,
+        part=options.part,
+        on_progress=lambda done, total: on_progress("evaluating", done, total),
+    )
+    evaluation.notes = silent_classes(words, table)
+    if options.retrieval is not None:
+        if run.is_supervised:
+            raise ConfigError("a retrieval benchmark must be asked of a model with words; got a supervised run.")
+        RetrievalBenchmark(read_retrieval(options.retrieval, "all"), find_keyframe(run.config.data)).score(
+            evaluation.methods,
+            methods,
+            model.grid,
+            run.text_encoder,
+            evaluation.protocols,
+            options.part,
+            lambda done, total: on_progress("asking the benchmark", done, total),
+        )
+    if options.part.count > 1:
+        write_part(run.run_dir, evaluation)
+    return evaluation
+
+
+def _methods(
+    run: Experiment, model: OccupancyModel, words: Vocabulary | None, options: EvaluateOptions
+) -> dict[str, Method]:
+    table: ClassTable = run.val_dataset.classes  # type: ignore[assignment]
+    own = SavedMaps(options.predictions, model.grid, table, words) if options.predictions else None
+    methods: dict[str, Method] = {
+        "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words)
+    }
+    if words is not None and run.uses_teacher:
+        methods["teacher"] = teacher = TeacherMethod(run.teacher, table, words)
+        if options.baselines:
+            protocol = (options.protocols or (run.config.protocol,))[0]
+            methods["teacher in LiDAR voxels"] = TeacherVoxels(teacher, model.grid, protocol.points)
+    if options.baselines:
+        methods["blank images"] = ModelMethod(model, table, words, blank=True)
+        methods["training average"] = average_map(run.config.data.open("train", labels=False), model.grid, table)
+    return methods
+
+
+def keep_scores(run: Experiment, evaluation: Evaluation) -> ScoreTable:
+    """The table of an evaluation; that of a whole split is kept in the run folder."""
+    scores = evaluation.table()
+    if evaluation.is_whole:
+        write_atomically(run.run_dir / SCORES_FILE, lambda file: file.write(scores.to_json().encode()))
+    return scores
+
+
+def silent_classes(vocabulary: Vocabulary | None, table: ClassTable) -> tuple[str, ...]:
+    """A note about the classes that no phrase asks for, if any."""
+    missing = [] if vocabulary is None else [n for n in table.evaluated_names if n not in vocabulary.class_names]
+    if not missing:
+        return ()
+    return (f"No phrase of the vocabulary asks for {', '.join(missing)}: where these are true, every answer is wrong.",)
+
+
+# ---------------------------------------------------------------------------------------------- keyframes
+
+
+def find_keyframe(data: DataConfig) -> Callable[[str], Sample | None]:
+    """Reads any keyframe of a recording by its token: the benchmark asks beyond the split of a run.
+
+    All versions below a nuScenes root are looked through, because the test keyframes have tables of their own.
+    """
+    datasets = _all_keyframes(data)
+    place = {token: (dataset, index) for dataset in datasets for index, token in enumerate(dataset.tokens)}
+
+    def find(token: str) -> Sample | None:
+        if token not in place:
+            return None
+        dataset, index = place[token]
+        return dataset[index]
+
+    return find
+
+
+def _all_keyframes(data: DataConfig) -> Sequence[SampleDataset]:
+    if not isinstance(data, NuscenesData):
+        return [open_dataset("pandaset", data.root, [data.sequence])]
+    versions = sorted(path.name for path in Path(data.root).glob("v1.0-*") if path.is_dir())
+    return [open_dataset("nuscenes", data.root, None, version=version) for version in versions]
+
+
+# -------------------------------------------------------------------------------------------------- parts
+
+
+def part_file(run_dir: Path, part: Part) -> Path:
+    return run_dir / "parts" / f"part_{part.number}_of_{part.count}.json"
+
+
+def write_part(run_dir: Path, evaluation: Evaluation) -> Path:
+    """Keep the counts of one part beside those of the others."""
+    text = evaluation.to_json().encode()
+    return write_atomically(part_file(run_dir, evaluation.parts[0]), lambda file: file.write(text))
+
+
+def merge_parts(run_dir: Path, table: ClassTable) -> Evaluation:
+    """All parts of a run folder added up.
+
+    Raises:
+        DataError: no part, one is missing or damaged.
+        ShapeError: parts of different evaluations, or a keyframe in two of them.
+    """
+    paths = sorted((run_dir / "parts").glob("part_*_of_*.json"))
+    if not paths:
+        raise DataError(f"a run must hold parts to merge; got none. Evaluate with --part first: {run_dir / 'parts'}")
+    evaluations = []
+    for path in paths:
+        try:
+            evaluations.append(Evaluation.from_json(path.read_text(encoding="utf-8"), table))
+        except (DataError, UnicodeDecodeError) as error:
+            raise DataError(f"{error} The file: {path}") from None
+    merged = evaluations[0]
+    for evaluation in evaluations[1:]:
+        merged = merged.merge(evaluation)
+    merged.require_whole()
+    return merged
