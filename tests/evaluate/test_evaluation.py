@@ -95,7 +95,7 @@ def test_noise_is_left_out_or_an_error():
 
 
 def test_published_voxels_and_scores_from_the_raw_clouds(golden):
-    """From points and raw labels to the official numbers: truth, class-agnostic truth with clamped noise, and counts."""
+    """From points and raw labels to the official numbers: both truths, clamped noise included, and all counts."""
     labels, case = np.load(golden / "pop3d_eval_labels.npz"), np.load(golden / "pop3d_eval_metrics.npz")
     samples, volumes = [], []
     for number, frame in enumerate(("f12", "f15", "f19")):

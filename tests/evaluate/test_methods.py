@@ -91,7 +91,7 @@ def test_a_teacher_says_nothing_of_what_no_camera_sees(case):
 
 @pytest.mark.parametrize("points", ["unique", "dup"])
 def test_a_teacher_in_voxels(case, points):
-    sample, sweep, expected = case
+    sample, sweep, _ = case
     teacher = TeacherMethod(Ramp(), NUSCENES16, VOCABULARY)
     volume = TeacherVoxels(teacher, GRID, points).answer(sample, sweep).volume()
     inside: dict[tuple[int, ...], list[torch.Tensor]] = {}

@@ -31,7 +31,7 @@ def test_headlines_say_which_of_two_readings_they_are():
 def test_protocols_have_names():
     assert [protocol_named(name).name for name in PROTOCOLS] == list(PROTOCOLS)
     assert Pop3dProtocol(rays="sampled100").name == "custom"
-    with pytest.raises(ConfigError, match="protocol must be one of recommended, published, .*; got 'paper'"):
+    with pytest.raises(ConfigError, match=r"protocol must be one of recommended, published, .*; got 'paper'"):
         protocol_named("paper")
 
 
