@@ -121,7 +121,7 @@ class ImageConfig(Config):
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
             street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
             ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
-        style, dcn_stages, frozen_stages: of :class:`lexivox.backbones.resnet.ResNet`.
+        style, dcn_stages, frozen_stages, checkpointing: of :class:`lexivox.backbones.resnet.ResNet`.
         convert_weights: fit MoCo's RGB weights to BGR pixels by converting the first convolution. The released trainer
             did not, so its ResNet-50 began on colours it had never seen (errata 23); False reproduces it.
         pixels: what ``scratch`` and the ResNets see: ImageNet's RGB, or BGR with the mean taken off (Caffe).
@@ -136,6 +136,7 @@ class ImageConfig(Config):
     style: Literal["caffe", "pytorch"] = "pytorch"
     dcn_stages: tuple[PositiveInt, ...] = ()
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
+    checkpointing: bool = False
     convert_weights: bool = True
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
@@ -168,7 +169,7 @@ class ImageConfig(Config):
         if self.backbone.startswith("resnet"):
             from lexivox.backbones.resnet import ResNet
 
-            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages"})
+            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages", "checkpointing"})
             return ResNet(int(self.backbone.removeprefix("resnet")), **options)
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
@@ -200,6 +201,7 @@ class TriplaneConfig(Config):
     ffn_channels: PositiveInt | None = None
     num_cameras: PositiveInt | None = None
     dropout: Share = 0.0
+    checkpointing: bool = False
 
 
 class CameraEncoderConfig(Config):
