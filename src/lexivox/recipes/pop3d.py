@@ -141,6 +141,7 @@ def pop3d_pandaset(
         encoder=CameraEncoderConfig(
             image=ImageConfig(image_hw=(288, 512), backbone="espnet", weights=espnet),
             triplane=TriplaneConfig(coarsen=2),
+            num_frequencies=5,
         ),
         heads=_small_heads(),
         teacher=EspnetTeacherConfig(weights=espnet),
