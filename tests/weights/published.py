@@ -17,36 +17,17 @@ from lexivox.config import (
     TriplaneConfig,
     build_model,
 )
-from lexivox.geometry.grid import POP3D
 from lexivox.model import OccupancyModel
-from lexivox.recipes import pop3d_tiny
+from lexivox.recipes import pop3d, pop3d_tiny
+from lexivox.recipes.pop3d import published_encoder
 from lexivox.weights.keys import DERIVED, PLANES, published_names
-
-GRID = GridConfig(lower_m=POP3D.lower_m, voxel_size_m=POP3D.voxel_size_m, shape=POP3D.shape, frame=POP3D.frame)
 
 
 def full(depth: int = 101) -> ExperimentConfig:
-    """POP-3D's released configuration (spec 2, 3)."""
-    image = ImageConfig(
-        image_hw=(900, 1600),
-        backbone="resnet101" if depth == 101 else "resnet50",
-        style="caffe",
-        dcn_stages=(3, 4),
-        frozen_stages=1,
-        pixels="bgr",
-        pad_multiple=32,
-        channels=256,
-        num_levels=4,
-        separable=False,
-        bfloat16=False,
-    )
-    planes = TriplaneConfig(
-        num_heads=8, num_layers=3, anchors=(4, 32, 32), points_per_anchor=2, num_cameras=6, dropout=0.1
-    )
-    heads = HeadsConfig(
-        occupancy=HeadConfig(hidden=512, decoder_channels=256), language=HeadConfig(hidden=1024, num_layers=2)
-    )
-    return pop3d_tiny().changed(grid=GRID, encoder=encoder(image, planes), heads=heads)
+    """The recipe, with ResNet-50 in the layout of the released code (spec errata 23)."""
+    encoder = published_encoder(depth, weights=None)
+    released = {"style": "caffe", "pixels": "bgr", "convert_weights": False}
+    return pop3d().changed(encoder=encoder.model_copy(update={"image": encoder.image.model_copy(update=released)}))
 
 
 def small() -> ExperimentConfig:
