@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lexivox.backbones.resnet import FrozenNorm, ResNet
+from lexivox.backbones.resnet import FrozenNorm, ResNet, convolve
 from lexivox.errors import ConfigError
 from lexivox.ops.deform_conv import ModulatedDeformConv2d
 
@@ -75,6 +75,26 @@ def test_norms_never_learn() -> None:
     before = made.bn1.running_mean.clone()
     made(images())
     assert torch.equal(made.bn1.running_mean, before)
+
+
+@pytest.mark.parametrize("kind", ["1x1", "3x3", "deformable"])
+def test_a_norm_in_the_kernel_is_a_norm_after_it(kind: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    conv, norm = (
+        {
+            "1x1": nn.Conv2d(3, 4, 1, 2, bias=False),
+            "3x3": nn.Conv2d(3, 4, 3, 1, 2, 2, bias=False),
+            "deformable": ModulatedDeformConv2d(3, 4, 2, 1),
+        }[kind].double(),
+        FrozenNorm(4).double(),
+    )
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        tensor.copy_(torch.rand(4, generator=generator) + 0.1)
+    x = torch.randn(2, 3, 6, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    outputs = convolve(conv, norm, x), norm(conv(x))
+    torch.testing.assert_close(*outputs)
+    gradients = [torch.autograd.grad(out.square().sum(), [x, conv.weight]) for out in outputs]
+    torch.testing.assert_close(*gradients)
 
 
 def test_frozen_stages_get_no_gradient_and_the_others_do() -> None:

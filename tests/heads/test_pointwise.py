@@ -34,8 +34,9 @@ def test_equal_to_the_formula() -> None:
     torch.testing.assert_close(head(x), hidden @ head.classifier.weight.T + head.classifier.bias)
 
 
-def test_chunks_change_nothing() -> None:
-    head, x = PointwiseHead(3, 4, 2, chunk=7), torch.randn(50, 3)
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_chunks_and_one_product_for_two_layers_change_nothing(num_layers: int) -> None:
+    head, x = PointwiseHead(3, 4, 2, num_layers, chunk=7), torch.randn(50, 3)
     with torch.no_grad():
         torch.testing.assert_close(head(x), head.classifier(head.decoder(x)))
         assert head(x[:0]).shape == (0, 2)

@@ -26,7 +26,11 @@ Style = Literal["caffe", "pytorch"]
 
 
 class FrozenNorm(nn.BatchNorm2d):
-    """Batch norm that never learns: its statistics, scale and shift stay what the checkpoint says."""
+    """Batch norm that never learns: its statistics, scale and shift stay what the checkpoint says.
+
+    :func:`convolve` multiplies it into the kernel before it, which saves a pass over the image and, in training,
+    the copy of it that the backward pass would need.
+    """
 
     def __init__(self, channels: int):
         super().__init__(channels)
@@ -35,6 +39,23 @@ class FrozenNorm(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> FrozenNorm:
         """Stays in evaluation mode."""
         return super().train(False)
+
+    def folded(self, kernel: Float[Tensor, "D C kh kw"]) -> tuple[Float[Tensor, "D C kh kw"], Float[Tensor, "D"]]:
+        """Kernel and bias of a convolution that does what one with this kernel and this norm do."""
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return kernel * scale[:, None, None, None], self.bias - mean * scale
+
+
+def convolve(
+    conv: nn.Conv2d | ModulatedDeformConv2d, norm: FrozenNorm, x: Float[Tensor, "N C _ _"]
+) -> Float[Tensor, "N D _ _"]:
+    """``norm(conv(x))`` for a convolution without bias; the result is nobody else's and may be overwritten."""
+    kernel, bias = norm.folded(conv.weight)
+    if isinstance(conv, ModulatedDeformConv2d):
+        y = conv(x, kernel)
+        return y.add_(bias[:, None, None].to(y.dtype))
+    return F.conv2d(x, kernel, bias, conv.stride, conv.padding, conv.dilation)  # pyright: ignore[reportArgumentType]
 
 
 class Bottleneck(nn.Module):
@@ -63,10 +84,11 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "N _ _ _"]) -> Float[Tensor, "N _ _ _"]:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = F.relu_(convolve(self.conv1, self.bn1, x))
+        y = F.relu_(convolve(self.conv2, self.bn2, y))
+        y = convolve(self.conv3, self.bn3, y)
+        y += x if self.downsample is None else convolve(*self.downsample, x)  # type: ignore[arg-type]
+        return F.relu_(y)
 
 
 class ResNet(nn.Module):
@@ -132,7 +154,7 @@ class ResNet(nn.Module):
         self._freeze(frozen_stages)
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> list[Tensor]:
-        x = self.stem(images) if self.has_deep_stem else F.relu(self.bn1(self.conv1(images)))
+        x = self.stem(images) if self.has_deep_stem else F.relu_(convolve(self.conv1, self.bn1, images))
         x = F.max_pool2d(x, 3, 2, 1)
         levels = []
         for stage in range(1, max(self.out_stages) + 1):

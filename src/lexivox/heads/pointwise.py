@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,7 +15,8 @@ from lexivox.errors import ShapeError
 class PointwiseHead(nn.Module):
     """Linear layers with Softplus between them, then a classifier; no norms, nothing squashed at the end.
 
-    There is no activation between the decoder's last Linear and the classifier, as published.
+    There is no activation between the decoder's last Linear and the classifier, as published; without gradients the
+    two are multiplied into one, which more than halves the work.
 
     Args:
         in_channels: of the field.
@@ -47,6 +49,14 @@ class PointwiseHead(nn.Module):
         self.in_channels, self.out_channels, self.chunk = in_channels, out_channels, chunk
 
     def forward(self, features: Float[Tensor, "P C"]) -> Float[Tensor, "P K"]:
-        if torch.is_grad_enabled() or len(features) <= self.chunk:
+        if torch.is_grad_enabled() or len(features) < self.classifier.in_features:
             return self.classifier(self.decoder(features))
-        return torch.cat([self.classifier(self.decoder(part)) for part in features.split(self.chunk)])
+        hidden, (kernel, bias) = self.decoder[:-1], self._composed()
+        return torch.cat([F.linear(hidden(part), kernel, bias) for part in features.split(self.chunk)])
+
+    def _composed(self) -> tuple[Float[Tensor, "K _"], Float[Tensor, "K"]]:
+        """Kernel and bias of the two linear layers at the end: with nothing between them they are one."""
+        last: nn.Linear = self.decoder[-1]  # type: ignore[assignment]
+        with torch.autocast(last.weight.device.type, enabled=False):
+            bias = self.classifier(last.bias)
+            return self.classifier.weight @ last.weight, bias

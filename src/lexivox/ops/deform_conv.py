@@ -34,10 +34,14 @@ class ModulatedDeformConv2d(nn.Module):
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)  # pyright: ignore[reportArgumentType]
 
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
+    def forward(
+        self, x: Float[Tensor, "N C H W"], kernel: Float[Tensor, "D C 3 3"] | None = None
+    ) -> Float[Tensor, "N D h w"]:
+        """``kernel``: instead of its own, one that a norm was multiplied into."""
         moved = self.conv_offset(x)
         offset, mask = moved[:, :18], moved[:, 18:].sigmoid()
-        return modulated_deform_conv2d(x, offset, mask, self.weight, self.stride, self.dilation, self.dilation)
+        kernel = self.weight if kernel is None else kernel
+        return modulated_deform_conv2d(x, offset, mask, kernel, self.stride, self.dilation, self.dilation)
 
 
 def modulated_deform_conv2d(
