@@ -289,7 +289,7 @@ class ClipTeacherConfig(Config):
     Options mean what :mod:`lexivox.teachers` says of their kind; ``None`` = the kind's own choice.
     """
 
-    kind: Literal["clip", "tips", "siglip", "maskclip_plus"] = "clip"
+    kind: Literal["clip", "tips", "siglip", "clip_resnet", "maskclip_plus"] = "clip"
     checkpoint: str
     weights: str | None = None
     prompts: Literal["photo", "clip85"] = "photo"

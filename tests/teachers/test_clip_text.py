@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +11,15 @@ import torch
 from lexivox.teachers.prompts import clip_templates
 from lexivox.teachers.text import ClipTextEncoder, text_encoder_from_spec, text_encoder_spec
 from lexivox.teachers.vocabulary import embed, vocabulary
+from lexivox.weights.clip_words import write_words
 
 transformers = pytest.importorskip("transformers", reason='pip install "lexivox[text]"')
-
-NUM_MERGES = 49152 - 256 - 2
 
 
 @pytest.fixture(scope="module")
 def case(golden) -> dict[str, np.ndarray]:
     archive = np.load(golden / "clip_text.npz", allow_pickle=False)
     return {name: archive[name] for name in archive.files}
-
-
-def write_tokenizer(bpe: Path, folder: Path) -> None:
-    """CLIP's published merges as the two files that transformers reads."""
-    lines = gzip.decompress(bpe.read_bytes()).decode().split("\n")[1 : NUM_MERGES + 1]
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    others = [256 + index for index in range(256 - len(printable))]
-    letters = [chr(code) for code in printable + others]
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(line.split()) for line in lines)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
-    )
 
 
 def text_state(case: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -88,7 +66,7 @@ def folder(case, realdata, tmp_path_factory) -> Path:
     assert not unexpected
     assert not [key for key in missing if "text" in key]
     model.save_pretrained(path)
-    write_tokenizer(realdata / "clip_bpe" / "bpe_simple_vocab_16e6.txt.gz", path)
+    write_words(realdata / "clip_bpe" / "bpe_simple_vocab_16e6.txt.gz", path)
     return path
 
 

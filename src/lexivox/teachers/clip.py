@@ -16,18 +16,50 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from lexivox.teachers.checkpoint import load_image_text
-from lexivox.teachers.clip_vit import dense_tokens, project, use_legacy_gelu
+from lexivox.teachers.clip_vit import DenseTokens, dense_tokens, project, use_legacy_gelu
 from lexivox.teachers.dense import DenseTeacher, Statistics
 from lexivox.teachers.last_attention import LastAttention
-from lexivox.teachers.prompts import DEFAULT_PROMPTS
 from lexivox.teachers.refinements import Refinement
-from lexivox.teachers.text import ClipTextEncoder
 
 CLIP_STATISTICS: Statistics = ((0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))
 IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-class MaskClipTeacher(DenseTeacher):
+class ScoringTeacher(DenseTeacher):
+    """A CLIP tower whose cells also have keys, which refine scores of classes."""
+
+    def tokens(self, pixels: Float[Tensor, "1 3 H W"]) -> DenseTokens:
+        """Features in the joint space and keys of the cells of a prepared image."""
+        raise NotImplementedError
+
+    def _dense(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 D h w"]:
+        return self.tokens(pixels).values
+
+    def scores(
+        self,
+        images: UInt8[Tensor, "V 3 H W"],
+        text: Float[Tensor, "M D"],
+        refinement: Refinement = Refinement(),  # noqa: B008 (frozen)
+    ) -> Float[Tensor, "V M h w"]:
+        """How well every patch fits every text: cosines, refined if asked for.
+
+        Images are read whole, never in windows: smoothing relates all patches of an image.
+
+        Args:
+            images: RGB 0..255.
+            text: unit vectors of this teacher's :meth:`text_encoder`.
+            refinement: corrections, none by default.
+        """
+        with torch.no_grad():
+            return torch.cat([self._scores(self.prepare(image[None]), text, refinement) for image in images])
+
+    def _scores(self, pixels: Tensor, text: Tensor, refinement: Refinement) -> Float[Tensor, "1 M h w"]:
+        tokens = self.tokens(pixels)
+        cosines = torch.einsum("vdhw,md->vmhw", F.normalize(tokens.values, dim=1), text.to(tokens.values))
+        return refinement(cosines, tokens.keys)
+
+
+class MaskClipTeacher(ScoringTeacher):
     """Features of CLIP's patches.
 
     Args:
@@ -63,37 +95,11 @@ class MaskClipTeacher(DenseTeacher):
         options = f"{self.attention}-{self.legacy_gelu}-{self.imagenet_statistics}"
         return f"{super().fingerprint}-maskclip-{options}"
 
-    def text_encoder(self, prompts: str | tuple[str, ...] = DEFAULT_PROMPTS) -> ClipTextEncoder:
-        """The text tower of the same checkpoint."""
-        return ClipTextEncoder(self.folder, prompts)
-
     @cached_property
     def network(self) -> Any:
         model = load_image_text(self.path, ("clip",))
         return use_legacy_gelu(model) if self.legacy_gelu else model
 
-    def _dense(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 D h w"]:
-        return project(self.network, dense_tokens(self.network, pixels, self.attention).values)
-
-    def scores(
-        self,
-        images: UInt8[Tensor, "V 3 H W"],
-        text: Float[Tensor, "M D"],
-        refinement: Refinement = Refinement(),  # noqa: B008 (frozen)
-    ) -> Float[Tensor, "V M h w"]:
-        """How well every patch fits every text: cosines, refined if asked for.
-
-        Images are read whole, never in windows: smoothing relates all patches of an image.
-
-        Args:
-            images: RGB 0..255.
-            text: unit vectors of this teacher's :meth:`text_encoder`.
-            refinement: corrections, none by default.
-        """
-        with torch.no_grad():
-            return torch.cat([self._scores(self.prepare(image[None]), text, refinement) for image in images])
-
-    def _scores(self, pixels: Tensor, text: Tensor, refinement: Refinement) -> Float[Tensor, "1 M h w"]:
-        tokens = dense_tokens(self.network, pixels, self.attention)
-        features = F.normalize(project(self.network, tokens.values), dim=1)
-        return refinement(torch.einsum("vdhw,md->vmhw", features, text.to(features)), tokens.keys)
+    def tokens(self, pixels: Float[Tensor, "1 3 H W"]) -> DenseTokens:
+        dense = dense_tokens(self.network, pixels, self.attention)
+        return DenseTokens(project(self.network, dense.values), dense.keys)

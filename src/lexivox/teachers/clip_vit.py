@@ -15,10 +15,10 @@ from lexivox.teachers.last_attention import DROPS_REST, LastAttention, mix_value
 
 @dataclass(frozen=True, slots=True)
 class DenseTokens:
-    """What the last block says of every patch: values after the final norm, and the projected keys."""
+    """What the last block says of every patch: values after the final norm (or in the joint space), and keys."""
 
     values: Float[Tensor, "V C h w"]
-    keys: Float[Tensor, "V T C"]
+    keys: Float[Tensor, "V T K"]
 
 
 def use_legacy_gelu(model: Any) -> Any:

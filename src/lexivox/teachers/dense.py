@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lexivox.errors import ConfigError
 from lexivox.teachers.checkpoint import joint_dim, model_folder
-from lexivox.teachers.text import clip_space
+from lexivox.teachers.prompts import DEFAULT_PROMPTS
+from lexivox.teachers.text import ClipTextEncoder, clip_space
 from lexivox.teachers.windows import resize_short_side, slide
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -63,6 +64,10 @@ class DenseTeacher:
     def fingerprint(self) -> str:
         """Everything besides the images that the features depend on."""
         return f"{self.space}-{self.short_side_px}-{self.window_px}-{self.stride_px}"
+
+    def text_encoder(self, prompts: str | tuple[str, ...] = DEFAULT_PROMPTS) -> ClipTextEncoder:
+        """The text tower of the same checkpoint."""
+        return ClipTextEncoder(self.folder, prompts)
 
     def features(self, images: UInt8[Tensor, "V 3 H W"]) -> Float[Tensor, "V D h w"]:
         """One feature per patch of the resized image; unit vectors averaged where there are windows.

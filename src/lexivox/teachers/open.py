@@ -12,7 +12,7 @@ from lexivox.teachers.feature_files import FeatureFileTeacher
 from lexivox.teachers.prompts import DEFAULT_PROMPTS, clip_templates
 from lexivox.teachers.text import ClipTextEncoder
 
-CheckpointKind = Literal["clip", "tips", "siglip", "maskclip_plus"]
+CheckpointKind = Literal["clip", "tips", "siglip", "clip_resnet", "maskclip_plus"]
 Prompts = Literal["photo", "clip85"]
 
 
@@ -70,6 +70,10 @@ def _class_of(kind: CheckpointKind) -> Callable[..., Any]:
         from lexivox.teachers.siglip import SiglipTeacher
 
         return SiglipTeacher
+    if kind == "clip_resnet":
+        from lexivox.teachers.clip_resnet import ClipResNetTeacher
+
+        return ClipResNetTeacher
     if kind == "maskclip_plus":
         from lexivox.teachers.maskclip_plus import MaskClipPlusTeacher
 

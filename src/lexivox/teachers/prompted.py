@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lexivox.errors import ConfigError
-from lexivox.teachers.checkpoint import needs_transformers, silent_loading
+from lexivox.teachers.checkpoint import needs_transformers, read_config, silent_loading
 from lexivox.teachers.prompts import as_prompts, fill
 
 
@@ -62,9 +62,9 @@ def load_text_model(folder: Path) -> tuple[Any, Any]:
         import transformers
     except ImportError as error:
         raise needs_transformers() from error
+    is_tower = read_config(folder).get("model_type") == "clip_text_model"
+    kind = transformers.CLIPTextModelWithProjection if is_tower else transformers.AutoModel
     with silent_loading():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+        model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     return tokenizer, model.eval().requires_grad_(False)

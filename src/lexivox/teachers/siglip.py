@@ -17,8 +17,6 @@ from torch import Tensor
 
 from lexivox.teachers.checkpoint import load_image_text
 from lexivox.teachers.dense import DenseTeacher, Statistics
-from lexivox.teachers.prompts import DEFAULT_PROMPTS
-from lexivox.teachers.text import ClipTextEncoder
 
 
 class SiglipTeacher(DenseTeacher):
@@ -47,10 +45,6 @@ class SiglipTeacher(DenseTeacher):
     def fingerprint(self) -> str:
         """Everything besides the images that the features depend on."""
         return f"{super().fingerprint}-siglip"
-
-    def text_encoder(self, prompts: str | tuple[str, ...] = DEFAULT_PROMPTS) -> ClipTextEncoder:
-        """The text tower of the same checkpoint."""
-        return ClipTextEncoder(self.folder, prompts)
 
     @cached_property
     def network(self) -> Any:

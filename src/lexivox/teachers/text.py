@@ -88,8 +88,10 @@ class ClipTextEncoder(PromptedEncoder):
         is_siglip = "siglip" in read_config(self.path).get("model_type", "")
         padding = "max_length" if is_siglip else True
         sentences = [sentence.lower() for sentence in sentences] if is_siglip else sentences
-        length = model.config.text_config.max_position_embeddings
+        length = getattr(model.config, "text_config", model.config).max_position_embeddings
         tokens = tokenizer(sentences, padding=padding, truncation=True, max_length=length, return_tensors="pt")
+        if not hasattr(model, "get_text_features"):  # a text tower alone, whose image tower is a ResNet
+            return model(**tokens).text_embeds
         output = model.get_text_features(**tokens)
         return output if isinstance(output, Tensor) else output.pooler_output
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from lexivox.teachers.checkpoint import load_image_text
 from lexivox.teachers.dense import DenseTeacher, Statistics
-from lexivox.teachers.prompts import DEFAULT_PROMPTS
-from lexivox.teachers.text import ClipTextEncoder
 
 
 class TipsTeacher(DenseTeacher):
@@ -49,10 +47,6 @@ class TipsTeacher(DenseTeacher):
     def fingerprint(self) -> str:
         """Everything besides the images that the features depend on."""
         return f"{super().fingerprint}-tips-{self.use_values}"
-
-    def text_encoder(self, prompts: str | tuple[str, ...] = DEFAULT_PROMPTS) -> ClipTextEncoder:
-        """The text tower of the same checkpoint."""
-        return ClipTextEncoder(self.folder, prompts)
 
     @cached_property
     def network(self) -> Any:
