@@ -15,6 +15,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from lexivox.errors import WeightsError
+from lexivox.weights.torchscript import is_torchscript, read_torchscript
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which trainers put the weights beside their own state."""
@@ -26,7 +27,8 @@ PARALLEL = "module."
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Weights by their published names, from ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors``.
 
-    Bare or wrapped state dicts, with or without the prefix of data-parallel training.
+    Bare or wrapped state dicts, with or without the prefix of data-parallel training, or the arrays of a TorchScript
+    archive, whose program is not run.
 
     Raises:
         WeightsError: the file is missing, damaged, would have to run code, or holds no weights.
@@ -51,6 +53,8 @@ def _content(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
+        if is_torchscript(path):
+            return read_torchscript(path)
         with torch.serialization.safe_globals(_number_types()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch thinks aloud about old files, and says the same as an error
             return torch.load(path, map_location="cpu", weights_only=True)
