@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,3 +62,22 @@ def run_copy(tiny_run: Path, tmp_path: Path) -> Path:
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace(str(tiny_run), str(copy)))
     return copy
+
+
+def chromium_path() -> str | None:
+    named = os.environ.get("LEXIVOX_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that renders WebGL2 in software."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium; set LEXIVOX_CHROMIUM to one")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()

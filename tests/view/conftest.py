@@ -1,11 +1,6 @@
-"""Fixtures of the viewer: a street to look at and a browser to look with."""
+"""Fixtures of the viewer: streets to look at."""
 
 from __future__ import annotations
-
-import os
-import shutil
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from streets import run_report, street_scene
@@ -21,22 +16,3 @@ def scene() -> VoxelScene:
 @pytest.fixture(scope="session")
 def report() -> RunReport:
     return run_report()
-
-
-def chromium_path() -> str | None:
-    named = os.environ.get("LEXIVOX_CHROMIUM")
-    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium that renders WebGL2 in software."""
-    path = chromium_path()
-    if path is None:
-        pytest.skip("no Chromium; set LEXIVOX_CHROMIUM to one")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
-    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,24 @@ def report_html(report: RunReport) -> str:
 
 
 def page(title: str, payload: dict[str, Any]) -> str:
-    """The template with style, scripts and data filled in, in one pass: data is never searched for slots."""
+    """The viewer's page."""
+    return fill_page(asset("page.html"), asset("style.css"), [asset(f"{name}.js") for name in SCRIPTS], title, payload)
+
+
+def fill_page(template: str, style: str, scripts: Sequence[str], title: str, payload: dict[str, Any]) -> str:
+    """A template with style, scripts and data filled in, in one pass: data is never searched for slots."""
     slots = {
         "title": html.escape(title),
-        "style": asset("style.css"),
-        "script": "\n".join(asset(f"{name}.js") for name in SCRIPTS),
+        "style": style,
+        "script": "\n".join(scripts),
         "data": json_for_script(payload),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], asset("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], template)
 
 
-def asset(name: str) -> str:
-    return files("lexivox.view").joinpath("assets", name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "lexivox.view") -> str:
+    """The text of a file in the ``assets`` of a package."""
+    return files(package).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def json_for_script(payload: Any) -> str:

@@ -64,13 +64,13 @@ def pack_scene(scene: VoxelScene) -> Json:
 def pack_voxels(grid: VoxelGrid, voxels: VoxelSet) -> Json:
     layers = [pack_layer(grid, voxels.index, layer) for layer in voxels.layers]
     planes = np.ascontiguousarray(voxels.index.T).astype("<u2")  # all x, all y, all z: deflates far better
-    return {"name": voxels.name, "count": len(voxels.index), "index": _text(planes), "layers": layers}
+    return {"name": voxels.name, "count": len(voxels.index), "index": deflated(planes), "layers": layers}
 
 
 def pack_layer(grid: VoxelGrid, index: np.ndarray, layer: Layer) -> Json:
     if isinstance(layer, ClassLayer):
         palette = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in layer.palette.tolist()]
-        label = _text(layer.label.astype(np.uint8))
+        label = deflated(layer.label.astype(np.uint8))
         return {
             "kind": "class",
             "name": layer.name,
@@ -89,7 +89,7 @@ def pack_heat(grid: VoxelGrid, index: np.ndarray, layer: HeatLayer) -> Json:
         {"row": int(row), "score": float(layer.score[row]), "xyz": [round(v, 2) for v in xyz]}
         for row, xyz in zip(rows, centers(grid, index[rows]).tolist(), strict=True)
     ]
-    return {"kind": "heat", "name": layer.name, "lo": low, "hi": high, "value": _text(value), "hits": hits}
+    return {"kind": "heat", "name": layer.name, "lo": low, "hi": high, "value": deflated(value), "hits": hits}
 
 
 def pack_points(grid: VoxelGrid, cloud: PointCloud) -> Json:
@@ -101,12 +101,12 @@ def pack_points(grid: VoxelGrid, cloud: PointCloud) -> Json:
     low = xyz.min(axis=0) if len(xyz) else np.zeros(3)
     extent = np.maximum(np.ptp(xyz, axis=0), 1e-6) if len(xyz) else np.ones(3)
     planes = np.ascontiguousarray(np.round((xyz - low) / extent * 65535).T).astype("<u2")
-    color = None if cloud.color is None else _text(np.ascontiguousarray(cloud.color[keep][::step]))
+    color = None if cloud.color is None else deflated(np.ascontiguousarray(cloud.color[keep][::step]))
     return {
         "count": len(xyz),
         "lower": low.tolist(),
         "extent": extent.tolist(),
-        "value": _text(planes),
+        "value": deflated(planes),
         "color": color,
     }
 
@@ -125,13 +125,14 @@ def pack_image(image: NamedImage) -> Json:
     raise DataError(f"image {image.name!r} must be a JPEG or PNG; got bytes that begin with {data[:4]!r}.")
 
 
-def jpeg_bytes(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 82) -> bytes:
+def jpeg_bytes(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 82, max_width_px: int = MAX_IMAGE_PX) -> bytes:
+    """A JPEG, made smaller where the image is wider than ``max_width_px``."""
     from PIL import Image
 
     picture = Image.fromarray(pixels)
-    if picture.width > MAX_IMAGE_PX:
-        height = round(picture.height * MAX_IMAGE_PX / picture.width)
-        picture = picture.resize((MAX_IMAGE_PX, height), Image.Resampling.LANCZOS)
+    if picture.width > max_width_px:
+        height = round(picture.height * max_width_px / picture.width)
+        picture = picture.resize((max_width_px, height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()
@@ -193,5 +194,6 @@ def _pairs(mapping: Mapping[str, Any]) -> list[list[Any]]:
     return [[key, finite(value)] for key, value in mapping.items()]
 
 
-def _text(values: np.ndarray) -> str:
+def deflated(values: np.ndarray) -> str:
+    """The bytes of an array, deflated, in base64; the page's ``unpack`` turns them back."""
     return base64.b64encode(zlib.compress(values.tobytes(), 6)).decode("ascii")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from lexivox.data.types import SampleDataset
-from lexivox.errors import ConfigError
+from lexivox.errors import ConfigError, DataError
 
 KINDS = ("nuscenes", "pandaset", "semantickitti")
 
@@ -44,3 +45,17 @@ def open_dataset(
             raise
         option = str(error).rsplit("argument ", 1)[-1]
         raise ConfigError(f"options of {kind} must be ones that the reader knows; got {option}.") from error
+
+
+def kind_of(root: str | PathLike[str]) -> str:
+    """The kind of the recording in a folder, by the layout of its folders.
+
+    Raises:
+        DataError: it looks like none that is known.
+    """
+    root = Path(root)
+    if any(root.glob("v1.0-*/sample.json")):
+        return "nuscenes"
+    if (root / "lidar").is_dir() or any(root.glob("*/lidar")):
+        return "pandaset"
+    raise DataError(f"folder of a recording must look like one of {', '.join(KINDS)}; got another. Check {root}")

@@ -213,15 +213,6 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 // The slider is fine where it matters: 100 -> 100 %, 50 -> 6 %, 0 -> 0.3 %.
 const share = (top) => +(100 * 10 ** (-2.5 * (1 - top / 100))).toPrecision(2);
 
-async function fetchJson(url, body) {
-  const how = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let reply;
-  try { reply = await fetch(url, how); } catch { throw new Error("The server does not answer. Is `lexivox view` still running?"); }
-  const data = await reply.json().catch(() => ({ error: `The server answered with status ${reply.status}.` }));
-  if (!reply.ok) throw new Error(data.error);
-  return data;
-}
-
 const data = JSON.parse($("lexivox-data").textContent);
 if (typeof DecompressionStream === "undefined") notice("This browser is too old to unpack the map (it lacks DecompressionStream); any browser from 2023 or later can.");
 else {

@@ -25,6 +25,7 @@ class PaintRenderer {
     const place = (p) => { const [x, y, depth] = camera.project(p); return [(x + 1) * width / 2, (1 - y) * height / 2, depth]; };
     if (this.parts.ground) this.paintLines(this.parts.ground.data, place);
     if (this.mesh) this.paintFaces(camera, place, hover, chosen);
+    if (this.parts.points) this.paintPoints(this.parts.points.data, place);
     if (this.parts.car) this.paintTriangles(this.parts.car.data, place);
   }
 
@@ -47,6 +48,15 @@ class PaintRenderer {
       const i = mesh.owner[k], v = 4 * this.values[i], lift = i === hover || i === chosen ? 60 : 0;
       c.fillStyle = `rgb(${[0, 1, 2].map((a) => Math.min(255, this.rgba[v + a] * shade + lift))})`;
       this.polygon(corners);
+    }
+  }
+
+  paintPoints(data, place) {
+    for (let i = 0; i < data.length; i += 7 * Math.max(1, Math.ceil(data.length / 7 / PAINT_LIMIT))) {
+      const [x, y, depth] = place([data[i], data[i + 1], data[i + 2]]);
+      if (depth < 0.1) continue;
+      this.context.fillStyle = `rgb(${[3, 4, 5].map((k) => Math.round(data[i + k] * 255))})`;
+      this.context.fillRect(x - 1, y - 1, 2, 2);
     }
   }
 

@@ -37,6 +37,15 @@ async function unpack(text, Type) {
   return new Type(await new Response(stream).arrayBuffer());
 }
 
+async function fetchJson(url, body) {
+  const how = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  let reply;
+  try { reply = await fetch(url, how); } catch { throw new Error("The server does not answer. Is lexivox still running?"); }
+  const data = await reply.json().catch(() => ({ error: `The server answered with status ${reply.status}.` }));
+  if (!reply.ok) throw new Error(data.error);
+  return data;
+}
+
 const darkQuery = matchMedia("(prefers-color-scheme: dark)");
 const theme = () => (darkQuery.matches ? "dark" : "light");
 
