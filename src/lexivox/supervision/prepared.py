@@ -16,6 +16,11 @@ from lexivox.supervision.targets import balance_weights
 
 OnProgress = Callable[[int, int], None]
 
+KEPT_BYTES = 1 << 30
+"""Of images that are kept in memory: every keyframe of a small city, some forty of nuScenes at full size."""
+
+USUAL_VIEWS = 6
+
 
 class PreparedSamples:
     """A data set seen through a teacher.
@@ -24,13 +29,15 @@ class PreparedSamples:
         dataset: keyframes as they were recorded.
         image_hw: what images are brought to, after the teacher has seen them in full.
         features: what a teacher says about its points; ``None`` where no supervision needs it.
-        keep: keyframes held in memory.
+        keep: keyframes held in memory; None = as many as fit into ``KEPT_BYTES``, at most 256.
     """
 
     def __init__(
-        self, dataset: SampleDataset, image_hw: tuple[int, int], features: FeatureStore | None, keep: int = 256
+        self, dataset: SampleDataset, image_hw: tuple[int, int], features: FeatureStore | None, keep: int | None = None
     ) -> None:
-        self.dataset, self.image_hw, self.features, self.keep = dataset, image_hw, features, keep
+        self.dataset, self.image_hw, self.features = dataset, image_hw, features
+        fitting = KEPT_BYTES // (3 * USUAL_VIEWS * image_hw[0] * image_hw[1])
+        self.keep = min(max(fitting, 1), 256) if keep is None else keep
         self.is_prepared = False
         self._weights: dict[int, torch.Tensor] = {}
         self._kept: OrderedDict[int, Sample] = OrderedDict()
