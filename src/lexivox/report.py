@@ -93,7 +93,7 @@ class SceneMaker:
 
     def scene_of(self, sample: Sample, prediction: Prediction) -> VoxelScene:
         index = prediction.occupied_index
-        heats = tuple(HeatLayer(text, prediction.fit(text).numpy()) for text in self.queries)
+        heats = tuple(heat_layer(prediction, text) for text in self.queries)
         return VoxelScene(
             grid=prediction.grid,
             index=index.numpy(),
@@ -119,6 +119,14 @@ class SceneMaker:
         palette = np.array(self.table.palette, dtype=np.uint8)
         layer = ClassLayer("classes", volume[solid].numpy(), tuple(self.table.names), palette)
         return VoxelSet("truth", solid.nonzero().numpy(), (layer,))
+
+
+def heat_layer(prediction: Prediction, text: str) -> HeatLayer:
+    """The answer to a phrase as the viewer shows it; regions only where somebody knows which voxels count."""
+    answer = prediction.query(text)
+    scores, (x, y, z) = answer.heat(), prediction.occupied_index.T
+    regions = answer.regions() if answer.threshold is not None else []
+    return HeatLayer(text, scores[x, y, z].numpy(), tuple(regions), answer.verdict)
 
 
 def scene_maker(
@@ -318,7 +326,7 @@ class RunApp:
         self._predictions = {frame: prediction}
         return self.maker.scene_of(sample, prediction)
 
-    def query(self, frame: int, text: str) -> np.ndarray:
+    def query(self, frame: int, text: str) -> HeatLayer:
         if frame not in self._predictions:
             self.scene(frame)
-        return self._predictions[frame].fit(text).numpy()
+        return heat_layer(self._predictions[frame], text)

@@ -6,9 +6,13 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from lexivox.errors import ConfigError
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.grounding.answer import Verdict
+from lexivox.grounding.phrase import parse_phrase
+from lexivox.grounding.regions import connect
 from lexivox.view.scene import (
     ClassLayer,
     Curve,
@@ -192,11 +196,19 @@ class StreetApp:
         self.loaded.append(frame)
         return replace(self.kept[frame], layers=self.kept[frame].layers[:1])
 
-    def query(self, frame: int, text: str) -> np.ndarray:
+    def query(self, frame: int, text: str) -> HeatLayer:
         self.asked.append((frame, text))
         if text == "crash":
             raise RuntimeError("the weights melted\nsecond line")
-        if text not in CLASSES:
-            raise ConfigError(f"query must be a class of this toy; got {text!r}. Try 'car'.")
-        label = self.kept[frame].layers[0].label  # type: ignore[union-attr]
-        return (label == CLASSES.index(text)).astype(np.float32)
+        phrase = parse_phrase(text)
+        for name in phrase.texts:
+            if name not in CLASSES:
+                raise ConfigError(f"query must be a class of this toy; got {name!r}. Try 'car'.")
+        scene = self.kept[frame]
+        label = scene.layers[0].label  # type: ignore[union-attr]
+        score = np.isin(label, [CLASSES.index(name) for name in phrase.texts]).astype(np.float32)
+        here, index = bool(score.any()), torch.from_numpy(scene.index[score > 0.5].astype(np.int64))
+        regions = connect(scene.grid, index, torch.ones(len(index)))
+        return HeatLayer(
+            str(phrase), score, tuple(regions), Verdict(here, 0.004 if here else 0.6, 0.05, 0.5, len(index))
+        )

@@ -13,8 +13,9 @@ import pytest
 from streets import StreetApp
 
 from lexivox.errors import ConfigError
-from lexivox.view.live import LiveSession, split_phrasings
+from lexivox.view.live import LiveSession, check_text
 from lexivox.view.local import LocalServer
+from lexivox.view.scene import HeatLayer
 from lexivox.view.server import make_server, serve
 
 
@@ -70,7 +71,7 @@ def test_page_loads_keyframes_only_when_asked(server: LocalServer, app: StreetAp
 def test_a_query_scores_every_voxel(server: LocalServer, app: StreetApp) -> None:
     status, answer = query(server, {"text": " car , pole", "frame": 1})
     assert status == 200
-    assert app.asked == [(1, "car"), (1, "pole")]
+    assert app.asked == [(1, " car , pole")]
     assert (answer["name"], answer["lo"], answer["hi"]) == ("car, pole", 0.0, 1.0)
     assert 1 <= len(answer["hits"]) <= 8
 
@@ -136,17 +137,17 @@ def test_bodies_are_small_json(server: LocalServer) -> None:
     assert ask(server, "PUT", "/query", b"{}", **json_type)[0] == 501
 
 
-def test_phrasings_are_split_and_bounded() -> None:
-    assert split_phrasings("a van, a parked car,") == ["a van", "a parked car"]
-    with pytest.raises(ConfigError, match="at most 16 phrasings and 400 characters; got 17"):
-        split_phrasings("x," * 17)
-    with pytest.raises(ConfigError, match="got 1 and 401"):
-        split_phrasings("x" * 401)
+def test_texts_are_bounded() -> None:
+    check_text("a van, a parked car, not: truck")
+    with pytest.raises(ConfigError, match="query must hold some text; got none"):
+        check_text(" ,, ")
+    with pytest.raises(ConfigError, match="at most 400 characters; got 401"):
+        check_text("x" * 401)
 
 
 def test_scores_of_another_length_are_refused(app: StreetApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "query", lambda frame, text: np.zeros(3, dtype=np.float32))
-    with pytest.raises(ConfigError, match="scores of a query must have the shape"):
+    monkeypatch.setattr(app, "query", lambda frame, text: HeatLayer("car", np.zeros(3)))
+    with pytest.raises(ConfigError, match="scores of a query must be as many as the voxels"):
         LiveSession(app).heat(0, "car")
 
 

@@ -8,9 +8,12 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.geometry.grid import OCC3D, POP3D
+from lexivox.grounding.answer import Verdict
+from lexivox.grounding.regions import connect
 from lexivox.view.colors import heat_ramp, quantize
 from lexivox.view.hits import top_hits
 from lexivox.view.html import SCRIPTS, asset, report_html, write_report
@@ -193,3 +196,17 @@ def test_page_and_pictures_share_their_colours() -> None:
         assert f"[{', '.join(map(str, heat_ramp(theme)[0].tolist()))}]" in script
         assert f"[{', '.join(map(str, heat_ramp(theme)[255].tolist()))}]" in script
     assert all(asset(f"{name}.js").startswith("//") for name in SCRIPTS)
+
+
+def test_what_was_found_is_packed_with_its_boxes() -> None:
+    index = np.array([[5, 5, 0], [50, 5, 0], [51, 5, 0]])
+    regions = connect(OCC3D, torch.from_numpy(index[1:]), torch.tensor([0.2, 0.9]))
+    layer = HeatLayer("q", np.array([-np.inf, 0.2, 0.9]), tuple(regions), Verdict(True, 0.01, 0.05, 0.1, 2))
+    packed = pack_heat(OCC3D, index, layer)
+    assert packed["places"] == 1
+    assert packed["verdict"]["here"] is True
+    assert (packed["lo"], packed["hi"]) == (0.2, 0.9)
+    [found] = packed["regions"]
+    assert (found["row"], found["count"], found["size"]) == (2, 2, [0.8, 0.4, 0.4])
+    assert np.ptp(np.array(found["corners"]), axis=0).tolist() == pytest.approx([0.8, 0.4, 0.4])
+    assert pack_heat(OCC3D, index, HeatLayer("q", np.zeros(3)))["verdict"] is None

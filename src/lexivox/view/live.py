@@ -7,15 +7,11 @@ import time
 from collections import OrderedDict
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float
-
 from lexivox.errors import ConfigError
 from lexivox.view.pack import pack_heat, pack_scene
 from lexivox.view.scene import HeatLayer, VoxelScene
 
 MAX_TEXT = 400
-MAX_PHRASINGS = 16
 KEPT_SCENES = 4
 
 
@@ -31,8 +27,8 @@ class QueryApp(Protocol):
         """A keyframe with its voxels and layers."""
         ...
 
-    def query(self, frame: int, text: str) -> Float[np.ndarray, "N"]:
-        """Scores of the voxels of ``scene(frame)``, in their order, for one phrasing."""
+    def query(self, frame: int, text: str) -> HeatLayer:
+        """Scores of the voxels of ``scene(frame)``, in their order, and what was found."""
         ...
 
 
@@ -56,20 +52,18 @@ class LiveSession:
         return pack_scene(scene)
 
     def heat(self, frame: int, text: str) -> dict[str, Any]:
-        """A packed layer of scores: of every voxel the best over the phrasings, which commas separate.
+        """A packed layer of scores with the regions found and the verdict.
 
         Raises:
             ConfigError: no text, too much of it, or a frame that does not exist.
         """
-        phrasings = split_phrasings(text)
+        check_text(text)
         with self._lock:
             scene, began = self._scene(frame), time.perf_counter()
-            scores = [self.app.query(frame, phrasing) for phrasing in phrasings]
-        for score in scores:
-            if score.shape != (len(scene.index),):
-                rule = f"scores of a query must have the shape ({len(scene.index)},); got {score.shape}"
-                raise ConfigError(f"{rule}. Score the voxels of the scene, in their order.")
-        layer = HeatLayer(", ".join(phrasings), np.fmax.reduce(scores))
+            layer = self.app.query(frame, text)
+        if len(layer) != len(scene.index):
+            rule = f"scores of a query must be as many as the voxels, {len(scene.index)}; got {len(layer)}"
+            raise ConfigError(f"{rule}. Score the voxels of the scene, in their order.")
         packed = pack_heat(scene.grid, scene.index, layer)
         return packed | {"seconds": round(time.perf_counter() - began, 4)}
 
@@ -84,16 +78,11 @@ class LiveSession:
         return self._scenes[frame]
 
 
-def split_phrasings(text: str) -> list[str]:
-    """Several ways to say one thing, separated by commas.
-
-    Raises:
-        ConfigError: no text, or too much of it.
+def check_text(text: str) -> None:
+    """Raises:
+    ConfigError: no text, or too much of it.
     """
-    phrasings = [part.strip() for part in text.split(",") if part.strip()]
-    if not phrasings:
+    if not text.replace(",", "").strip():
         raise ConfigError("query must hold some text; got none. Write what to look for.")
-    if len(text) > MAX_TEXT or len(phrasings) > MAX_PHRASINGS:
-        rule = f"query must hold at most {MAX_PHRASINGS} phrasings and {MAX_TEXT} characters"
-        raise ConfigError(f"{rule}; got {len(phrasings)} and {len(text)}. Ask for less at once.")
-    return phrasings
+    if len(text) > MAX_TEXT:
+        raise ConfigError(f"query must hold at most {MAX_TEXT} characters; got {len(text)}. Ask for less at once.")

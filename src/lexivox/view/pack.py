@@ -11,6 +11,7 @@ import io
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from jaxtyping import UInt8
 
 from lexivox.errors import DataError
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.grounding.regions import Region
 from lexivox.view.colors import quantize
 from lexivox.view.hits import centers, top_hits
 from lexivox.view.scene import (
@@ -37,6 +39,7 @@ from lexivox.view.surround import surround_order
 MAX_IMAGE_PX = 960
 MAX_POINTS = 120_000
 MAX_CURVE_STEPS = 600
+MAX_REGIONS = 60
 _MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png"}
 
 Json = dict[str, Any]
@@ -82,14 +85,29 @@ def pack_layer(grid: VoxelGrid, index: np.ndarray, layer: Layer) -> Json:
 
 
 def pack_heat(grid: VoxelGrid, index: np.ndarray, layer: HeatLayer) -> Json:
-    """Scores in 255 steps between ``lo`` and ``hi``, and the best places with their exact scores."""
+    """Scores in 255 steps between ``lo`` and ``hi``, the best places with their exact scores, and what was found."""
     value, low, high = quantize(layer.score)
     rows = top_hits(grid, index, layer.score)
     hits = [
         {"row": int(row), "score": float(layer.score[row]), "xyz": [round(v, 2) for v in xyz]}
         for row, xyz in zip(rows, centers(grid, index[rows]).tolist(), strict=True)
     ]
-    return {"kind": "heat", "name": layer.name, "lo": low, "hi": high, "value": deflated(value), "hits": hits}
+    found = {"regions": [_pack_region(index, region) for region in layer.regions[:MAX_REGIONS]]}
+    found |= {"verdict": None if layer.verdict is None else asdict(layer.verdict), "places": len(layer.regions)}
+    return {"kind": "heat", "name": layer.name, "lo": low, "hi": high, "value": deflated(value), "hits": hits} | found
+
+
+def _pack_region(index: np.ndarray, region: Region) -> Json:
+    """The row of its best voxel, its size in voxels, and its box with the corners to draw."""
+    box = region.box
+    return {
+        "row": int((index == region.index[0].numpy()).all(axis=1).argmax()),
+        "score": region.score,
+        "count": len(region),
+        "xyz": [round(v, 2) for v in box.center],
+        "size": [round(v, 2) for v in box.size_m],
+        "corners": [[round(v, 2) for v in corner] for corner in box.corners().tolist()],
+    }
 
 
 def pack_points(grid: VoxelGrid, cloud: PointCloud) -> Json:

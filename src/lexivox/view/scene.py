@@ -10,6 +10,8 @@ from jaxtyping import Float, Int, Real, UInt8
 
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.grounding.answer import Verdict
+from lexivox.grounding.regions import Region
 
 MAX_CLASSES = 256
 LIDAR_HEIGHT_M = 1.84
@@ -53,10 +55,18 @@ class ClassLayer:
 
 @dataclass(frozen=True, slots=True)
 class HeatLayer:
-    """A score for every voxel, higher = fits the query better. NaN = no score, drawn as the lowest."""
+    """A score for every voxel, higher = fits the query better. NaN and -inf = no score, drawn as the lowest.
+
+    Attributes:
+        name: the query.
+        regions: what was found, best first; drawn as boxes.
+        verdict: whether it is here at all, ``None`` where nobody knows.
+    """
 
     name: str
     score: Float[np.ndarray, "N"]
+    regions: tuple[Region, ...] = ()
+    verdict: Verdict | None = None
 
     def __len__(self) -> int:
         return len(self.score)

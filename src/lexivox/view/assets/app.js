@@ -21,6 +21,7 @@ class App {
     $("cut").oninput = () => { this.cut = +$("cut").value === +$("cut").max ? null : +$("cut").value; this.remesh(); };
     $("top").oninput = () => { this.top = +$("top").value; this.recolor(); };
     $("points").onchange = () => this.showPoints();
+    $("boxes").onchange = () => this.showBoxes();
     $("all").onclick = () => { this.hidden.clear(); this.refresh(); };
     $("zoom").onclick = () => $("zoom").close();
     $("ask").onsubmit = (e) => { e.preventDefault(); this.ask($("text").value); };
@@ -85,6 +86,7 @@ class App {
       $("lo").textContent = score(layer.lo);
       $("hi").textContent = score(layer.hi);
       showRamp();
+      showVerdict(layer);
       showHits(layer, (hit) => { this.view.choose(hit.row); this.view.fly(hit.xyz, Math.min(this.view.camera.distance, 24)); });
     }
     if (layer?.kind === "class") this.showClasses(layer);
@@ -92,7 +94,15 @@ class App {
       const set = this.scene.sets.findIndex((s) => s.layers.some((l) => l.name === name));
       if (set >= 0) { this.choose(set, name); $("stage").scrollIntoView({ block: "nearest" }); }
     });
+    this.showBoxes();
     this.remesh();
+  }
+
+  showBoxes() {
+    const boxes = this.layer?.kind === "heat" ? this.layer.regions.map((region) => region.corners) : [];
+    $("boxes-row").hidden = !boxes.length;
+    this.view.renderer.setPart("boxes", "lines", boxes.length && $("boxes").checked ? boxLines(boxes) : null);
+    this.view.redraw();
   }
 
   showClasses(layer) {
@@ -128,18 +138,24 @@ class App {
     if (!layer) renderer.setPalette(plainPalette());
     else if (layer.kind === "class") renderer.setPalette(classPalette(layer.palette));
     else renderer.setPalette(heatPalette(this.floor(layer)));
-    $("top-text").textContent = this.top === 100 ? "all" : `${share(this.top)} %`;
+    $("top-text").textContent = this.top < 100 ? `${share(this.top)} %` : !layer?.verdict ? "all" : layer.verdict.here ? "what was found" : "nothing found";
     this.view.redraw();
   }
 
   // The step of 0..255 above which the best `top` percent lie.
   floor(layer) {
-    if (this.top === 100) return 0;
+    if (this.top === 100) return this.found(layer);
     const counts = new Uint32Array(257), wanted = (layer.value.length * share(this.top)) / 100;
     for (const v of layer.value) counts[v]++;
     let step = 255;
     for (let sum = counts[255]; step > 1 && sum + counts[step - 1] <= wanted; ) sum += counts[--step];
     return step;
+  }
+
+  // The step of 0..255 from which voxels count as found: none do where it is not here, all where nobody knows.
+  found({ verdict, lo, hi }) {
+    if (!verdict) return 0;
+    return verdict.here ? Math.ceil((255 * (verdict.threshold - lo)) / Math.max(hi - lo, 1e-12)) : 256;
   }
 
   async showPoints() {
@@ -202,7 +218,8 @@ class App {
       this.asked = text;
       this.choose(0, layer.name);
       const best = layer.hits[0];
-      say(`${best ? `best ${score(best.score)}, ` : ""}${Math.round(performance.now() - began)} ms`, false);
+      const found = layer.verdict === null ? "" : layer.verdict.here ? "here, " : "not here, ";
+      say(`${found}${best ? `best ${score(best.score)}, ` : ""}${Math.round(performance.now() - began)} ms`, false);
     } catch (error) {
       if (this.wish === wish) say(error.message, true);
     }

@@ -27,12 +27,25 @@ function showLegend(layer, counts, hidden, toggle) {
   order.forEach((i, row) => $("legend").children[row].append(el("span", {}, layer.classes[i]), el("em", {}, number(counts[i]))));
 }
 
+// Is it here? Measured against things that are surely absent; without a calibration nobody knows, and the page says so.
+function showVerdict({ verdict, places }) {
+  const node = $("verdict"), percent = (p) => (p < 0.001 ? "less than 0.1" : (100 * p).toFixed(p < 0.1 ? 1 : 0));
+  node.className = `verdict ${verdict === null ? "open" : verdict.here ? "yes" : "no"}`;
+  const title = verdict === null ? "Not calibrated" : verdict.here ? `Here, in ${number(places)} place${places === 1 ? "" : "s"}` : "Not here";
+  const why = verdict === null ? "The map shows what fits best, but nobody measured from where on it is really there."
+    : `${percent(verdict.p_value)} % of things that are surely absent score as high.${verdict.here ? "" : " Below is the closest there is."}`;
+  node.replaceChildren(el("b", {}, title), why);
+}
+
 function showHits(layer, choose) {
-  $("hits-title").hidden = !layer.hits.length;
-  $("hits").replaceChildren(...layer.hits.map((hit, n) => {
+  const found = layer.regions.length > 0, rows = found ? layer.regions.slice(0, 12) : layer.hits;
+  $("hits-title").hidden = !rows.length;
+  $("hits-title").textContent = found ? "Found, best first" : layer.verdict && !layer.verdict.here ? "Closest, though not here" : "Best places";
+  $("hits").replaceChildren(...rows.map((hit, n) => {
     const place = hit.xyz.map((v) => v.toFixed(1)).join(", ");
+    const size = found ? [el("i", {}, `${hit.size.map((v) => v.toFixed(1)).join(" × ")} m, ${number(hit.count)} voxel${hit.count === 1 ? "" : "s"}`)] : [];
     return el("li", {}, el("button", { type: "button", title: "Fly there", onclick: () => choose(hit) },
-      el("span", {}, `${n + 1}`), el("span", {}, `${place} m`), el("b", {}, score(hit.score))));
+      el("span", {}, `${n + 1}`), el("span", {}, `${place} m`, ...size), el("b", {}, score(hit.score))));
   }));
 }
 

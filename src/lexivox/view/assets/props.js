@@ -26,3 +26,15 @@ function carTriangles({ frame, ground }) {
   for (const p of [a, b, c]) out.push(...p, ...paint.map((v) => v / 255), 1);
   return new Float32Array(out);
 }
+
+// Edges of boxes, corners given: the lower four around, then the four above them.
+function boxLines(boxes) {
+  const out = [], rgb = theme() === "dark" ? [0.35, 0.95, 0.75] : [0.02, 0.45, 0.36];
+  for (const c of boxes) {
+    for (let i = 0; i < 4; i++) {
+      const j = (i + 1) % 4;
+      for (const k of [i, j, i + 4, j + 4, i, i + 4]) out.push(...c[k], ...rgb, 1);
+    }
+  }
+  return new Float32Array(out);
+}
