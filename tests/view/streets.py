@@ -202,11 +202,11 @@ class StreetApp:
             raise RuntimeError("the weights melted\nsecond line")
         phrase = parse_phrase(text)
         for name in phrase.texts:
-            if name not in CLASSES:
+            if name not in (*CLASSES, "nothing"):
                 raise ConfigError(f"query must be a class of this toy; got {name!r}. Try 'car'.")
         scene = self.kept[frame]
         label = scene.layers[0].label  # type: ignore[union-attr]
-        score = np.isin(label, [CLASSES.index(name) for name in phrase.texts]).astype(np.float32)
+        score = np.isin(label, [CLASSES.index(name) for name in phrase.texts if name in CLASSES]).astype(np.float32)
         here, index = bool(score.any()), torch.from_numpy(scene.index[score > 0.5].astype(np.int64))
         regions = connect(scene.grid, index, torch.ones(len(index)))
         return HeatLayer(

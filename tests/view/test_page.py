@@ -219,6 +219,18 @@ def test_a_typed_query_recolours_the_map_at_once(open_page: Open) -> None:
             assert min(waits) < 300
             page.locator("#hits button").first.click()
             assert page.inner_text("#pinned").startswith("building · 1.000")
+            assert re.match(r"Here, in \d+ places?\n0\.4 % of things", page.inner_text("#verdict"))
+            assert "voxels" in page.inner_text("#hits li:first-child")
+            before = canvas(page)
+            page.uncheck("#boxes")
+            settle(page)
+            assert change(before, canvas(page)) > 0.0005
+            page.fill("#text", "nothing")
+            page.keyboard.press("Enter")
+            page.locator("#layers button[aria-pressed=true]:text-is('nothing')").wait_for()
+            assert page.inner_text("#verdict").startswith("Not here\n60 % of things")
+            assert page.inner_text("#hits-title") == "Closest, though not here"
+            assert page.locator("#boxes-row").is_hidden()
             page.fill("#text", "unicorn")
             page.keyboard.press("Enter")
             page.locator("#answer.bad").wait_for()
