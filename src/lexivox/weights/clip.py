@@ -60,7 +60,7 @@ def import_clip(
     weights: str | Path,
     vocabulary: str | Path,
     folder: str | Path,
-    heads: Heads = Heads(),  # noqa: B008 (frozen)
+    heads: Heads = Heads(),
 ) -> Path:
     """Write a published CLIP checkpoint as a folder for :class:`lexivox.teachers.clip.MaskClipTeacher` and its words.
 
