@@ -84,6 +84,10 @@ def test_nothing_but_colours_and_grid_mask_is_augmented():
     assert (augment.mirror_prob, augment.turn_deg, augment.color, augment.drop_view_prob) == (0.0, 0.0, 0.0, 0.0)
 
 
+def test_scores_are_made_as_published():
+    assert all(RECIPES[name]().protocol.name == "published" for name in PUBLISHED)
+
+
 def test_the_74_queries_are_asked():
     assert sum(len(phrases) for phrases in pop3d().vocabulary.values()) == 74
 

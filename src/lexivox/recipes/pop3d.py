@@ -26,6 +26,7 @@ from lexivox.config import (
 )
 from lexivox.data.classes import NUSCENES16
 from lexivox.data.queries import NUSCENES16_QUERIES, PANDASET9_QUERIES
+from lexivox.evaluate.protocol import PUBLISHED
 
 STREET_VOCABULARY = {
     "barrier": ["barrier"],
@@ -203,6 +204,7 @@ def pop3d(root: str = "data/nuscenes") -> ExperimentConfig:
         train=published_training(epochs=12),
         vocabulary={name: list(phrases) for name, phrases in NUSCENES16_QUERIES.items()},
         queries=NUSCENES_QUERIES,
+        protocol=PUBLISHED,
     )
 
 
