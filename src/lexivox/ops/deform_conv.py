@@ -2,8 +2,8 @@
 
 Every tap of the kernel reads the image at its own learned place and with its own learned weight. The taps of a
 strip of output pixels are gathered into rows, and the rows multiplied with the kernel while they are still in
-the cache; nothing of ``kernel area`` times the image is ever held, neither forward nor backward. On a CPU that
-costs as much as the plain convolution, where reading tap by tap with ``grid_sample`` costs twice as much.
+the cache; nothing of ``kernel area`` times the batch is ever held, neither forward nor backward
+(``benchmarks/deform_conv.py``: little more than the time of the matrix product).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lexivox.ops.sampling import bilinear_cells, gather_rows, table_from_maps
 
-STRIP = 2048
+STRIP = 512
 """Output pixels gathered at once on a CPU."""
 
 
