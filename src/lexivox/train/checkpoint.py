@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lexivox.errors import WeightsError
 from lexivox.files import write_atomically
+from lexivox.weights.match import differences
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -40,22 +41,10 @@ def fill_model(model: nn.Module, weights: dict[str, Tensor], source: str) -> Non
     Raises:
         WeightsError: a name or shape differs; the message names the first ones.
     """
-    own = model.state_dict()
-    missing = [name for name in own if name not in weights]
-    extra = [name for name in weights if name not in own]
-    reshaped = [
-        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if missing or extra or reshaped:
-        parts = [
-            f"{len(found)} {word} ({', '.join(found[:3])})"
-            for word, found in (("missing", missing), ("unknown", extra), ("of another shape", reshaped))
-            if found
-        ]
+    wrong = differences(model.state_dict(), weights)
+    if wrong:
         raise WeightsError(
-            f"weights must fit the model of this recipe; got {'; '.join(parts)}. "
+            f"weights must fit the model of this recipe; got {wrong}. "
             f"Load them with the recipe they were trained with: {source}."
         )
     model.load_state_dict(weights)
