@@ -22,7 +22,7 @@ LONGER = {"config.py": 500}
 """The vocabulary of the library on one page."""
 
 FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pickle5", "dill", "cloudpickle"}
-LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub", "sklearn"}
+LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub", "sklearn", "accelerate"}
 """Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
 
 LEAVES = {

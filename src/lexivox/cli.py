@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LexivoxError as error:
         complain(f"lexivox {arguments.verb}: {error}")
         return 1
-    except KeyboardInterrupt:
-        say("stopped; what was done is kept. Run the same command to go on.")
+    except KeyboardInterrupt as interrupt:
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            say(f"{str(interrupt) or 'stopped; what was done is kept'}. Run the same command to go on.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write goes nowhere

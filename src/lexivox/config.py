@@ -121,7 +121,7 @@ class ImageConfig(Config):
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
             street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
             ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
-        style, dcn_stages, frozen_stages, checkpointing: of :class:`lexivox.backbones.resnet.ResNet`.
+        style, dcn_stages, frozen_stages: of :class:`lexivox.backbones.resnet.ResNet`.
         convert_weights: fit MoCo's RGB weights to BGR pixels by converting the first convolution. The released trainer
             did not, so its ResNet-50 began on colours it had never seen (errata 23); False reproduces it.
         pixels: what ``scratch`` and the ResNets see: ImageNet's RGB, or BGR with the mean taken off (Caffe).
@@ -136,7 +136,6 @@ class ImageConfig(Config):
     style: Literal["caffe", "pytorch"] = "pytorch"
     dcn_stages: tuple[PositiveInt, ...] = ()
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
-    checkpointing: bool = False
     convert_weights: bool = True
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
@@ -169,7 +168,7 @@ class ImageConfig(Config):
         if self.backbone.startswith("resnet"):
             from lexivox.backbones.resnet import ResNet
 
-            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages", "checkpointing"})
+            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages"})
             return ResNet(int(self.backbone.removeprefix("resnet")), **options)
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
@@ -201,7 +200,6 @@ class TriplaneConfig(Config):
     ffn_channels: PositiveInt | None = None
     num_cameras: PositiveInt | None = None
     dropout: Share = 0.0
-    checkpointing: bool = False
 
 
 class CameraEncoderConfig(Config):
@@ -408,11 +406,13 @@ class AugmentConfig(Config):
 
 
 class TrainConfig(Config):
-    """AdamW, linear warm-up, cosine decay, gradient clipping (spec pop3d 6)."""
+    """AdamW, warm-up, cosine decay, clipping (spec pop3d 6); see :class:`lexivox.train.loop.OptimOptions`."""
 
     steps: PositiveInt
     batch_size: PositiveInt = 1
+    micro_batch: PositiveInt = 1
     lr: PositiveFloat = 2e-3
+    lr_for_batch: PositiveInt | None = None
     lr_min: Annotated[float, Field(ge=0.0)] = 1e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 30
     weight_decay: Weight = 0.01
@@ -421,6 +421,7 @@ class TrainConfig(Config):
     clip_norm: PositiveFloat = 10.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    checkpointing: Literal["none", "heads", "all"] = "none"
     seed: int = 0
     checkpoint_every: PositiveInt = 100
     workers: Annotated[int, Field(ge=0)] = 0

@@ -9,8 +9,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from lexivox.config import ExperimentConfig
+from lexivox.config import ExperimentConfig, TrainConfig
 from lexivox.errors import ConfigError, DataError
+
+MACHINE_OPTIONS = ("workers", "checkpoint_every", "checkpointing")
+"""Of ``train``: they change where and how fast a run is trained, not what comes out."""
 
 
 def load_config(path: str | Path) -> ExperimentConfig:
@@ -75,3 +78,10 @@ def _assign(raw: Any, keys: list[str], value: Any, path: str) -> None:
         raw[last] = value
     else:
         raise ConfigError(f"option must exist; got '{path}'. Run 'lexivox show RECIPE' to see every option.")
+
+
+def same_run(config: ExperimentConfig) -> ExperimentConfig:
+    """The config without what only the machine decides: a run may go on with these changed."""
+    fresh = TrainConfig(steps=config.train.steps)
+    free = {name: getattr(fresh, name) for name in MACHINE_OPTIONS}
+    return config.changed(train=config.train.model_copy(update=free))

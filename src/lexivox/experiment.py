@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lexivox.config import ExperimentConfig, LanguageConfig, build_model, semantic_config
-from lexivox.config_text import load_config
+from lexivox.config_text import load_config, same_run
 from lexivox.data.cache import FeatureCache
 from lexivox.data.classes import ClassTable
 from lexivox.data.subset import token_record
@@ -23,7 +23,7 @@ from lexivox.evaluate.run import QuerySet
 from lexivox.files import write_atomically
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import Calibration, Calibrator
-from lexivox.model import OccupancyModel
+from lexivox.model import OccupancyModel, set_checkpointing
 from lexivox.scoring import EvaluateOptions, count_run, keep_scores
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
@@ -34,6 +34,7 @@ from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
 from lexivox.teachers.vocabulary import Vocabulary, embed, vocabulary
 from lexivox.train.checkpoint import fill_model, load_weights, save_weights
 from lexivox.train.data import TrainingSteps
+from lexivox.train.engine import Engine, open_engine
 from lexivox.train.loop import WEIGHTS_FILE, OnStep, Trainer
 from lexivox.weights.published import ImportReport, fill_published
 
@@ -53,11 +54,15 @@ def _quiet(work: str, done: int, total: int) -> None:
 
 @dataclass
 class Experiment:
-    """A config bound to a run folder. Parts are opened when they are first needed, and once."""
+    """A config bound to a run folder. Parts are opened when they are first needed, and once.
+
+    ``is_sharded``: processes that train together hold a share of the weights each instead of all.
+    """
 
     config: ExperimentConfig
     run_dir: Path
     cache_dir: Path | None = None
+    is_sharded: bool = False
 
     @cached_property
     def _teacher_pair(self) -> tuple[ImageTeacher, TextEncoder]:
@@ -72,6 +77,11 @@ class Experiment:
     @property
     def text_encoder(self) -> TextEncoder:
         return self._teacher_pair[1]
+
+    @cached_property
+    def engine(self) -> Engine:
+        """This process alone, or its place among those it was started with."""
+        return open_engine(self.is_sharded)
 
     @property
     def language(self) -> LanguageConfig | None:
@@ -123,8 +133,16 @@ class Experiment:
     # ------------------------------------------------------------------------------------------------ stages
 
     def make_targets(self, on_progress: OnProgress = _quiet) -> int:
-        """Fill the cache with the teacher's features of the training keyframes; returns their number."""
-        samples = self.train_samples
+        """Fill the cache with the teacher's features of the training keyframes; returns their number.
+
+        Several processes share the work.
+        """
+        samples, engine = self.train_samples, self.engine
+        if engine.processes > 1:
+            for index in range(engine.rank, len(samples), engine.processes):
+                _ = samples[index]
+                on_progress("making targets", index + 1, len(samples))
+            engine.wait()
         samples.prepare(self.config.train.balance_power, lambda done, total: on_progress("making targets", done, total))
         return len(samples)
 
@@ -149,13 +167,13 @@ class Experiment:
             config.train.points_per_sample,
             config.train.seed,
             config.train.steps,
+            config.train.micro_batch,
         )
         text_encoder = self.text_encoder if config.heads.language else None
         model = build_model(config, self.teacher.dim if text_encoder else 0, text_encoder)
-        trainer = Trainer(model, steps, config.train.options(), self.run_dir)
-        trainer.run(on_step)
-        model.load_state_dict(trainer.final_weights())
-        return model.eval()
+        set_checkpointing(model, config.train.checkpointing)
+        Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)
+        return load(self.run_dir)
 
     def import_weights(self, file: Path, text_encoder: TextEncoder | None = None) -> ImportReport:
         """Make the folder a run of released weights, which ``load`` opens; needs no recording.
@@ -197,10 +215,13 @@ class Experiment:
     def _describe(self, text_encoder: TextEncoder | None) -> None:
         """Config and words: with the weights all that ``load`` needs."""
         path = self.run_dir / CONFIG_FILE
-        if path.exists() and load_config(path) != self.config:
+        if path.exists() and same_run(load_config(path)) != same_run(self.config):
             raise ConfigError(
                 f"a run folder must keep one config; got another one than it holds. Choose a new folder: {path}."
             )
+        self.engine.wait()  # all have looked before one writes
+        if self.engine.rank > 0:
+            return
         write_atomically(path, lambda file: file.write(self.config.to_yaml().encode()))
         if text_encoder:
             spec, tensors = text_encoder_spec(text_encoder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -134,6 +135,17 @@ class OccupancyModel(nn.Module):
 
 def _global_from_grid(sample: Sample, grid: VoxelGrid) -> RigidTransform:
     return sample.global_from_ego if grid.frame == "ego" else sample.global_from_ego @ sample.ego_from_lidar
+
+
+def set_checkpointing(model: nn.Module, which: Literal["none", "heads", "all"]) -> None:
+    """Switch on, in the heads or everywhere, that activations are not kept but computed again in the backward pass.
+
+    It changes memory and time, never a result beyond rounding. Parts that can do it have a ``checkpointing`` switch:
+    heads, layers of the triplane encoder, blocks of image backbones. Those built with it on stay on.
+    """
+    for name, module in model.named_modules():
+        if hasattr(module, "checkpointing") and (which == "all" or (which == "heads" and name.startswith("heads."))):
+            module.checkpointing = True  # pyright: ignore[reportArgumentType] (a switch, no submodule)
 
 
 @contextmanager

@@ -33,11 +33,14 @@ def progress_lines(console: Console, every_s: float = LINE_EVERY_S) -> OnProgres
 
 
 @contextmanager
-def progress_bars() -> Iterator[OnProgress]:
+def progress_bars(quiet: bool = False) -> Iterator[OnProgress]:
     """A function ``(work, done, total)`` that draws; where nothing can be drawn, lines.
 
-    Both go to stderr.
+    Both go to stderr. ``quiet`` is for processes beside the one that speaks.
     """
+    if quiet:
+        yield lambda work, done, total: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

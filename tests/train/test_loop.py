@@ -84,7 +84,7 @@ def test_steps_depend_on_seed_and_number_only(make):
     _ = one[2]
     assert torch.equal(one[5].cameras.images, two[5].cameras.images)
     assert not torch.equal(make[1](8, seed=1)[5].cameras.images, two[5].cameras.images)
-    assert sorted(index for t in range(3) for index in one.indices(t)) == [0, 1, 2]
+    assert sorted(one.index(number) for number in range(3)) == [0, 1, 2]
 
 
 def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):

@@ -55,8 +55,9 @@ def _run_targets(arguments: argparse.Namespace) -> None:
     from lexivox.progress import progress_bars
 
     experiment = open_experiment(arguments)
-    with progress_bars() as on_progress:
+    with progress_bars(quiet=experiment.engine.rank > 0) as on_progress:
         count = experiment.make_targets(on_progress)
+    experiment.engine.close()
     say(f"targets of {count} keyframes lie in {experiment.cache_dir or experiment.run_dir / 'cache'}")
 
 
@@ -66,10 +67,14 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
         "train",
         "train a recipe; run the same command again to go on after an interruption",
         "  lexivox train pop3d_pandaset --set data.root=data/pandaset --set train.steps=200\n"
-        "  lexivox train run.yaml --out runs/mine",
+        "  lexivox train run.yaml --out runs/mine\n"
+        "  torchrun --nproc-per-node 8 -m lexivox train run.yaml --out runs/mine",
     )
     add_recipe(parser)
     parser.add_argument("--report", action="store_true", help="evaluate and write report.html when done")
+    parser.add_argument(
+        "--shard", action="store_true", help="several processes: hold a share of the weights each (FSDP)"
+    )
     parser.set_defaults(run=_run_train)
 
 
@@ -77,9 +82,18 @@ def _run_train(arguments: argparse.Namespace) -> None:
     from lexivox.progress import progress_bars
 
     experiment = open_experiment(arguments)
-    with progress_bars() as on_progress:
-        experiment.make_targets(on_progress)
-        experiment.train(lambda step, steps, terms: on_progress("training", step, steps))
+    experiment.is_sharded = arguments.shard
+    engine = experiment.engine
+    try:
+        with progress_bars(quiet=engine.rank > 0) as on_progress:
+            experiment.make_targets(on_progress)
+            experiment.train(lambda step, steps, terms: on_progress("training", step, steps))
+    except KeyboardInterrupt:  # processes stop together; after an error the others may still be waiting for this one
+        engine.close()
+        raise
+    engine.close()
+    if engine.rank > 0:
+        return
     say(f"trained: {experiment.run_dir}")
     if arguments.report:
         evaluate_run(experiment.run_dir, arguments.cache, baselines=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lexivox.encoders.preprocess import Preprocessing
 from lexivox.errors import ShapeError
@@ -45,13 +46,16 @@ class ResidualBlock(nn.Module):
 class ResidualBackbone(nn.Module):
     """A stem of stride 4 and one residual stage per width; strides 4, 8, 16, ...
 
+    Args:
+        checkpointing: keep no activations inside a stage and compute them again in the backward pass.
+
     Raises:
         ShapeError: the image size is not a multiple of the coarsest stride, so pixels would not line up.
     """
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 96), blocks: int = 2):
+    def __init__(self, widths: Sequence[int] = (24, 48, 96), blocks: int = 2, checkpointing: bool = False):
         super().__init__()
-        self.channels = tuple(widths)
+        self.channels, self.checkpointing = tuple(widths), checkpointing
         self.stride_px = 4 * 2 ** (len(widths) - 1)
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 4, 4, bias=False),
@@ -78,7 +82,8 @@ class ResidualBackbone(nn.Module):
             )
         levels, x = [], self.stem(images)
         for stage in self.stages:
-            x = stage(x)
+            again = self.checkpointing and torch.is_grad_enabled()
+            x = checkpoint(stage, x, use_reentrant=False) if again else stage(x)
             levels.append(x)
         return levels
 

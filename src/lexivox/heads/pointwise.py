@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lexivox.errors import ShapeError
+
+LEARNT_CHUNK = 8192
+"""Rows per pass of a head that keeps no activations: its widest layer then never holds more rows than these."""
 
 
 class PointwiseHead(nn.Module):
@@ -25,6 +29,7 @@ class PointwiseHead(nn.Module):
         num_layers: Linear layers of the decoder; the classifier is not counted.
         decoder_channels: width of the decoder's last layer, ``hidden`` if None.
         chunk: rows per pass when no gradient is needed, which bounds the memory at fine grids.
+        checkpointing: keep no hidden activations and compute them again, chunk by chunk, in the backward pass.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class PointwiseHead(nn.Module):
         *,
         decoder_channels: int | None = None,
         chunk: int = 65536,
+        checkpointing: bool = False,
     ):
         super().__init__()
         if num_layers < 1:
@@ -46,13 +52,20 @@ class PointwiseHead(nn.Module):
             layers += [nn.Linear(before, after), nn.Softplus()]
         self.decoder = nn.Sequential(*layers[:-1])
         self.classifier = nn.Linear(widths[-1], out_channels)
-        self.in_channels, self.out_channels, self.chunk = in_channels, out_channels, chunk
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.chunk, self.checkpointing = chunk, checkpointing
 
     def forward(self, features: Float[Tensor, "P C"]) -> Float[Tensor, "P K"]:
-        if torch.is_grad_enabled() or len(features) < self.classifier.in_features:
-            return self.classifier(self.decoder(features))
-        hidden, (kernel, bias) = self.decoder[:-1], self._composed()
-        return torch.cat([F.linear(hidden(part), kernel, bias) for part in features.split(self.chunk)])
+        if not torch.is_grad_enabled() and len(features) >= self.classifier.in_features:
+            hidden, (kernel, bias) = self.decoder[:-1], self._composed()
+            return torch.cat([F.linear(hidden(part), kernel, bias) for part in features.split(self.chunk)])
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self._rows(features)
+        parts = features.split(LEARNT_CHUNK)
+        return torch.cat([checkpoint(self._rows, part, use_reentrant=False) for part in parts])
+
+    def _rows(self, features: Float[Tensor, "P C"]) -> Float[Tensor, "P K"]:
+        return self.classifier(self.decoder(features))
 
     def _composed(self) -> tuple[Float[Tensor, "K _"], Float[Tensor, "K"]]:
         """Kernel and bias of the two linear layers at the end: with nothing between them they are one."""

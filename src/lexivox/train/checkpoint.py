@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """``None`` when there is none yet.
+    """``None`` when there is none yet. A file that a kill left half written beside it is never looked at.
 
     Raises:
         WeightsError: a damaged file.
@@ -70,12 +71,27 @@ def load_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not {"step", "model", "optimizer"} <= state.keys():
             raise ValueError("something else")
         return state
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"training state must be readable; got {reason}. Delete it to start again: {path}."
         ) from None
+
+
+def _check_sums(path: Path) -> None:
+    """torch writes a checksum of every tensor and never compares it: a flipped bit would be trained on."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"a wrong checksum in {damaged}")
+
+
+def remove_torn(path: Path) -> None:
+    """Delete what a kill left of files on their way to ``path``."""
+    for torn in path.parent.glob(f"{path.name}.*.tmp"):
+        torn.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The data side of training: what is read, augmented and prepared for step t is a function of the seed and t.
 
-So a resumed run sees exactly what an uninterrupted one would have seen, with any number of workers.
+So a resumed run sees exactly what an uninterrupted one would have seen, with any number of workers, and any number
+of processes sees together what one alone would have seen: each takes every n-th part of a step.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from lexivox.data.collate import collate
 from lexivox.data.transforms import Augment
 from lexivox.data.types import Batch, PointFeatures, Sample
+from lexivox.errors import ConfigError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.supervision.base import Supervision
+from lexivox.train.stop import ignore_signals
 
 
 @runtime_checkable
@@ -27,17 +30,21 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingSteps(Dataset[Batch]):
-    """Batch number t of a run.
+    """A run as a sequence of parts: ``parts`` consecutive ones make a step, each is one forward pass.
 
     Attributes:
         samples: keyframes with images of the model's size, carrying whatever the supervisions need.
         grid: of the model.
         supervisions: fill in their targets after augmentation.
         augment: random world changes.
-        batch_size: samples per step.
+        batch_size: samples per step, over all processes.
         points_per_sample: so many teacher points are drawn per sample and step; 0 = all.
         seed: of order, augmentation and draws.
         steps: length of the run.
+        micro_batch: samples per part.
+
+    Raises:
+        ConfigError: a step is not a whole number of parts.
     """
 
     samples: Samples
@@ -48,25 +55,56 @@ class TrainingSteps(Dataset[Batch]):
     points_per_sample: int
     seed: int
     steps: int
+    micro_batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.micro_batch:
+            raise ConfigError(
+                f"train.batch_size must be a multiple of train.micro_batch, {self.micro_batch}; got {self.batch_size}."
+            )
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, step: int) -> Batch:
-        generator = torch.Generator().manual_seed(self.seed * 7_368_787 + step)
+    @property
+    def parts(self) -> int:
+        return self.batch_size // self.micro_batch
+
+    def __getitem__(self, part: int) -> Batch:
+        """Part number ``part`` of the run. Every sample of the run has random numbers of its own."""
+        first = part * self.micro_batch
+        generators = [torch.Generator().manual_seed(self.seed_of(part) + i) for i in range(self.micro_batch)]
         drawn = [
-            self._draw_points(self.augment(self.samples[index], generator), generator) for index in self.indices(step)
+            self._draw_points(self.augment(self.samples[self.index(first + i)], generator), generator)
+            for i, generator in enumerate(generators)
         ]
-        batch = self.augment.of_batch(collate(drawn, self.grid), generator)
+        batch = self.augment.of_batch(collate(drawn, self.grid), generators[0])
         for supervision in self.supervisions:
-            batch = supervision.prepare(batch, generator)
+            batch = supervision.prepare(batch, generators[0])
         return batch
 
-    def indices(self, step: int) -> list[int]:
-        """Sample numbers of a step: every sample once per epoch, in an order of its own."""
-        count = len(self.samples)
-        first = step * self.batch_size
-        return [self._order((first + i) // count)[(first + i) % count] for i in range(self.batch_size)]
+    def seed_of(self, part: int) -> int:
+        """Of the first sample of a part; the next one has the next seed, whatever the size of parts."""
+        return self.seed * 7_368_787 + part * self.micro_batch
+
+    def index(self, number: int) -> int:
+        """Which keyframe it is: each once per epoch, in an order of the epoch's own."""
+        epoch, place = divmod(number, len(self.samples))
+        return self._order(epoch)[place]
+
+    def parts_of(self, rank: int, processes: int, first_step: int) -> list[int]:
+        """The parts that a process works on, from a step to the end of the run.
+
+        Raises:
+            ConfigError: the parts of a step cannot be dealt out evenly.
+        """
+        if self.parts % processes:
+            raise ConfigError(
+                "train.batch_size must be a multiple of train.micro_batch x processes, "
+                f"{self.micro_batch} x {processes}; got {self.batch_size}. Change it, or the number of processes."
+            )
+        steps = range(first_step, self.steps)
+        return [step * self.parts + part for step in steps for part in range(rank, self.parts, processes)]
 
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -81,6 +119,13 @@ class TrainingSteps(Dataset[Batch]):
         return replace(sample, point_features=drawn)
 
 
-def step_loader(steps: TrainingSteps, first: int, workers: int) -> DataLoader[Batch]:
-    """Batches ``first``, ``first + 1``, ... of a run."""
-    return DataLoader(steps, batch_size=None, sampler=range(first, len(steps)), num_workers=workers)
+def part_loader(steps: TrainingSteps, parts: Sequence[int], workers: int) -> DataLoader[Batch]:
+    """These parts in their order, read ahead by ``workers`` processes; 0 reads them when they are asked for."""
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=ignore_signals if workers else None,
+    )

@@ -18,8 +18,13 @@ class RunLog:
         write_atomically(path, lambda file: file.write(text.encode()))
 
     def add(self, row: dict[str, Any]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        add_line(self.path, row)
+
+
+def add_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON object to a file of lines."""
+    with open(path, "a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
+
+from lexivox.errors import WeightsError
+from lexivox.train.engine import like
 
 
 def learning_rate(step: int, steps: int, lr: float, lr_min: float, warmup_steps: int, start: float = 1e-5) -> float:
@@ -39,6 +43,26 @@ def adamw(
             params = [p for p in own if (decay_all or p.ndim > 1) == decayed]
             groups.append({"params": params, "weight_decay": decay, "base_lr": lr * scale})
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any], source: str) -> None:
+    """Give an optimiser the state of an earlier one, sharded where its parameters are.
+
+    Raises:
+        WeightsError: it was that of other parameters.
+    """
+    owners = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        slots = {
+            place: {name: like(v, owners[place]) if v.shape == owners[place].shape else v for name, v in known.items()}
+            for place, known in state["state"].items()
+        }
+        optimizer.load_state_dict({**state, "state": slots})
+    except (ValueError, KeyError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"an optimiser's state must fit its parameters; got {reason}. Delete the training state of {source}."
+        ) from None
 
 
 class RunningMean:
