@@ -10,6 +10,7 @@ from lexivox.data.collate import collate
 from lexivox.data.gridmask import MEAN_COLOR, Stripes, mask_images
 from lexivox.data.transforms import Augment
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.train.data import TrainingSteps
 
 GRID = VoxelGrid((-12.0, -12.0, -2.0), (1.0, 1.0, 1.0), (24, 24, 6), "ego")
 
@@ -62,3 +63,15 @@ def test_chance_and_switch():
     assert masked / 400 == pytest.approx(0.7, abs=0.06)
     assert Augment(grid_mask_prob=0.0).of_batch(batch, draw(0)) is batch
     assert Augment(grid_mask_prob=1.0).of_batch(batch, draw(0)).cameras.images.dtype == torch.float32
+
+
+def test_what_a_step_sees_depends_on_seed_and_number_only():
+    """Masks and colours are drawn beside the data, so that a resumed run goes on as if it had not stopped."""
+
+    def images(step, seed=0):
+        augment = Augment(mirror_prob=0.0, color=0.0, distort=True, grid_mask_prob=1.0)
+        return TrainingSteps([make_sample()], GRID, [], augment, 1, 0, seed, 9)[step].cameras.images
+
+    assert torch.equal(images(3), images(3))
+    assert not torch.equal(images(3), images(4))
+    assert not torch.equal(images(3), images(3, seed=1))

@@ -15,7 +15,8 @@ from lexivox.train.engine import like
 def learning_rate(step: int, steps: int, lr: float, lr_min: float, warmup_steps: int, start: float = 1e-5) -> float:
     """Linear from ``start`` for ``warmup_steps``, then cosine to ``lr_min``.
 
-    The clock of the cosine is not shifted by the warm-up, as in the released trainer.
+    The clock of the cosine is not shifted by the warm-up, as in the released trainer. ``start`` and ``lr_min`` are
+    absolute, the same for every group: a group with a tenth of the rate warms up from half of it (erratum 34).
     """
     if step < warmup_steps:
         return start + step * (lr - start) / warmup_steps
