@@ -14,6 +14,8 @@ from lexivox.data.collate import grid_from_ego, grid_from_lidar
 from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import IGNORED, Sample, SampleDataset
+from lexivox.evaluate.comparison import COLUMNS, LEGEND, Comparison
+from lexivox.evaluate.protocol import PROTOCOLS, Headline, Pop3dProtocol
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import VoxelGrid
@@ -22,6 +24,7 @@ from lexivox.grounding.export import Findings
 from lexivox.grounding.regions import Region
 from lexivox.model import OccupancyModel
 from lexivox.prediction import Prediction
+from lexivox.scoring import comparison_chart
 from lexivox.teachers.vocabulary import Vocabulary
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE
@@ -41,33 +44,36 @@ from lexivox.view.scene import (
     VoxelSet,
 )
 
-RETRIEVAL, OCCUPANCY, LIDAR = "pop3d-retrieval/cosine", "pop3d-occupancy/exact", "pop3d-lidar/unique"
 REPORT_FILE = "report.html"
 
 NO_LOSSES = ("step", "lr", "grad_norm", "seconds")
 """What a row of the log holds beside losses."""
 
-HEADLINES = (
-    ("iou_occupied", OCCUPANCY, "iou_occupied"),
-    ("miou", OCCUPANCY, "miou_present"),
-    ("lidar_miou", LIDAR, "miou_present"),
-    ("retrieval_map", RETRIEVAL, "map"),
-)
-"""Headline -> protocol and metric. Classes that the held-out keyframes never show are left out of means."""
+HEADLINES = Pop3dProtocol().headlines
+"""Headline -> protocol and metric, as recommended: classes that the held-out keyframes never show are left out."""
 
 
-def headline_scores(scores: Scores) -> dict[str, dict[str, float]]:
+def headline_scores(scores: Scores, headlines: Sequence[Headline] = HEADLINES) -> dict[str, dict[str, float]]:
     """Per method the headline numbers that apply to it."""
     rows: dict[str, dict[str, float]] = {}
     for row in scores.rows:
-        named = {name: scores.value(row.method, protocol, metric) for name, protocol, metric in HEADLINES}
+        named = {name: scores.value(row.method, protocol, metric) for name, protocol, metric in headlines}
         rows[row.method] = {name: value for name, value in named.items() if value is not None}
     return rows
 
 
-def query_scores(scores: Scores, method: str) -> dict[str, dict[str, float | None]]:
+def headlines_of(scores: Scores, protocol: Pop3dProtocol) -> tuple[Headline, ...]:
+    """Those of the first named protocol that was scored: the run's own, or what it was asked for instead."""
+    candidates = (protocol, *PROTOCOLS.values())
+    scored = (p for p in candidates if p.occupancy in scores.protocols or p.lidar in scores.protocols)
+    return next(scored, protocol).headlines
+
+
+def query_scores(
+    scores: Scores, method: str, protocol: str = Pop3dProtocol().retrieval
+) -> dict[str, dict[str, float | None]]:
     """AP of every free query and of a random ranking, for one method."""
-    found = next((row.under(RETRIEVAL) for row in scores.rows if row.method == method), None)
+    found = next((row.under(protocol) for row in scores.rows if row.method == method), None)
     if found is None:
         return {}
     random = found.per_class["random"]
@@ -233,6 +239,7 @@ class Reporter:
         queries: phrases with a heat map of their own.
         seconds: how long each stage took.
         facts: what a reader wants to know, e.g. the command.
+        comparison: the run beside published numbers.
     """
 
     experiment: Experiment
@@ -242,6 +249,7 @@ class Reporter:
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     refine: int = 1
+    comparison: Comparison | None = None
 
     def write(self, num_scenes: int = 3) -> list[Path]:
         """The files made."""
@@ -264,34 +272,50 @@ class Reporter:
 
     def _report(self, scenes: Sequence[VoxelScene]) -> RunReport:
         student = self.scores.rows[0].method
+        headlines = headlines_of(self.scores, self.experiment.config.protocol)
+        retrieval = headlines[-1][1]
         return RunReport(
             title=f"lexivox · {self.experiment.config.name}",
             scenes=tuple(scenes),
-            tables=tuple(score_tables(self.scores)),
+            tables=(*score_tables(self.scores, headlines), *comparison_tables(self.comparison)),
             queries=tuple(
                 QueryResult(text, row["ap"], row["random"], text)
-                for text, row in query_scores(self.scores, student).items()
+                for text, row in query_scores(self.scores, student, retrieval).items()
             ),
             curves=tuple(loss_curves(self.experiment.run_dir)),
             seconds=self.seconds,
             facts=self.facts,
             notes=self.scores.notes,
+            charts=() if self.comparison is None else (comparison_chart(self.comparison),),
         )
 
 
-def score_tables(scores: Scores) -> list[ScoreTable]:
+def score_tables(scores: Scores, headlines: Sequence[Headline] = HEADLINES) -> list[ScoreTable]:
     """The headline table, and IoU by class under each protocol that has it."""
-    rows = headline_scores(scores)
-    columns = tuple(name for name, _, _ in HEADLINES)
-    note = "; ".join(f"{name}: {metric} of {protocol}" for name, protocol, metric in HEADLINES)
+    rows = headline_scores(scores, headlines)
+    columns = tuple(name for name, _, _ in headlines)
+    note = "; ".join(f"{name}: {metric} of {protocol}" for name, protocol, metric in headlines)
     head = {method: tuple(named.get(c) for c in columns) for method, named in rows.items()}
     tables = [ScoreTable(scores.title, columns, head, note)]
-    for protocol in (LIDAR, OCCUPANCY):
-        found = [(row.method, s) for row in scores.rows if (s := row.under(protocol)) is not None]
-        names = [name for name, value in found[0][1].per_class["iou"].items() if value is not None] if found else []
-        by_method = {method: tuple(s.per_class["iou"][name] for name in names) for method, s in found}
+    for protocol in scores.protocols:
+        found = [(row.method, s) for row in scores.rows if (s := row.under(protocol)) is not None and s.per_class]
+        iou = [(method, s.per_class["iou"]) for method, s in found if "iou" in s.per_class]
+        names = [name for name, value in iou[0][1].items() if value is not None] if iou else []
+        by_method = {method: tuple(numbers[name] for name in names) for method, numbers in iou}
         if by_method:
             tables.append(ScoreTable(f"IoU by class, {protocol}", tuple(names), by_method))
+    return tables
+
+
+def comparison_tables(comparison: Comparison | None) -> list[ScoreTable]:
+    """Each of the paper's tables beside ours, in per cent."""
+    if comparison is None:
+        return []
+    tables = []
+    for title, numbers in comparison.tables():
+        rows = {f"{method}, {metric}": cells for method, metric, *cells in comparison.rows(numbers)}
+        cells = {name: tuple(row) for name, row in rows.items()}
+        tables.append(ScoreTable(f"Published and ours (%): {title}", COLUMNS[2:], cells, LEGEND))
     return tables
 
 

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lexivox.config import DataConfig, NuscenesData
+from lexivox.config import DataConfig, ExperimentConfig, NuscenesData
+from lexivox.config_text import load_config
 from lexivox.data.classes import ClassTable
 from lexivox.data.datasets import open_dataset
 from lexivox.data.retrieval import read_retrieval
 from lexivox.data.types import Sample, SampleDataset
-from lexivox.errors import ConfigError, DataError
+from lexivox.errors import ConfigError, DataError, LexivoxError
 from lexivox.evaluate.benchmark import RetrievalBenchmark
+from lexivox.evaluate.comparison import Comparison, ScoredRun, compare
 from lexivox.evaluate.evaluation import Evaluation, Part
 from lexivox.evaluate.methods import Method, ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels, average_map
 from lexivox.evaluate.protocol import Pop3dProtocol
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import evaluate
 from lexivox.files import write_atomically
+from lexivox.geometry.grid import POP3D
 from lexivox.model import OccupancyModel
 from lexivox.teachers.vocabulary import Vocabulary
+from lexivox.view.bars import BarRow, bar_chart
 
 if TYPE_CHECKING:
     from lexivox.experiment import Experiment
 
-SCORES_FILE = "scores.json"
+SCORES_FILE, TABLES_FILE = "scores.json", "scores.md"
+COMPARISON_FILE, CHART_FILE = "comparison.json", "comparison.svg"
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -110,6 +116,64 @@ def keep_scores(run: Experiment, evaluation: Evaluation) -> ScoreTable:
     if evaluation.is_whole:
         write_atomically(run.run_dir / SCORES_FILE, lambda file: file.write(scores.to_json().encode()))
     return scores
+
+
+def compare_run(run: Experiment, scores: ScoreTable) -> Comparison:
+    """The run beside the published numbers; cells of other recipes are filled from the run folders beside it."""
+    return compare([scored_run(run.config, scores), *_neighbours(run.run_dir.resolve())])
+
+
+def scored_run(config: ExperimentConfig, scores: ScoreTable) -> ScoredRun:
+    """What a comparison must know of a run and its table."""
+    data, grid = config.data, config.grid.build()
+    is_nuscenes = isinstance(data, NuscenesData) and not data.synthetic and grid == POP3D
+    if isinstance(data, NuscenesData):
+        place = "a synthetic city" if data.synthetic else "nuScenes on another grid"
+    else:
+        place = f"{data.kind} {data.sequence}"
+    return ScoredRun(config.name, place, is_nuscenes, config.teacher.kind, scores)
+
+
+def _neighbours(run_dir: Path) -> list[ScoredRun]:
+    """Scored runs in the same folder; what cannot be read is no run of ours."""
+    found = []
+    for path in sorted(run_dir.parent.glob(f"*/{SCORES_FILE}")):
+        if path.parent == run_dir:
+            continue
+        with suppress(LexivoxError, OSError, UnicodeDecodeError):
+            config = load_config(path.parent / "config.yaml")
+            found.append(scored_run(config, ScoreTable.from_json(path.read_text(encoding="utf-8"))))
+    return found
+
+
+def comparison_chart(comparison: Comparison) -> str:
+    """All numbers that share our definitions, as SVG."""
+    rows = [
+        BarRow(
+            number.published.table,
+            f"{number.published.method}, {number.published.metric}",
+            None if number.published.value is None else 100 * number.published.value,
+            None if number.ours is None else 100 * number.ours,
+            number.status == "comparable",
+            "≈" if number.published.is_derived else "",
+        )
+        for number in comparison.numbers
+        if number.published.protocol
+    ]
+    return bar_chart("POP-3D: published and ours", rows)
+
+
+def write_comparison(run: Experiment, scores: ScoreTable, comparison: Comparison) -> list[Path]:
+    """The tables as Markdown, the comparison as JSON and as a chart, all in the run folder."""
+    contents = {
+        TABLES_FILE: comparison.to_markdown() + "\n" + scores.to_markdown(),
+        COMPARISON_FILE: comparison.to_json(),
+        CHART_FILE: comparison_chart(comparison),
+    }
+    return [
+        write_atomically(run.run_dir / name, lambda file, text=text: file.write(text.encode()))
+        for name, text in contents.items()
+    ]
 
 
 def silent_classes(vocabulary: Vocabulary | None, table: ClassTable) -> tuple[str, ...]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lexivox.commands.shared import new_verb, print_files, print_scores, require_positive, say
+from lexivox.commands.shared import new_verb, print_comparison, print_files, print_scores, require_positive, say
+
+if TYPE_CHECKING:
+    from lexivox.scoring import EvaluateOptions
 
 
 def add_evaluate(verbs: argparse._SubParsersAction) -> None:
@@ -13,27 +17,65 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
         verbs,
         "evaluate",
         "score a run on its held-out keyframes and write its report",
-        "  lexivox evaluate runs/mine --baselines",
+        "  lexivox evaluate runs/mine --baselines\n"
+        "  lexivox evaluate runs/mine --protocol published --retrieval data/retrieval_benchmark\n"
+        "  lexivox evaluate runs/mine --part 1/2    and at the same time --part 2/2, then --merge",
     )
     parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder")
-    parser.add_argument("--baselines", action="store_true", help="add blank images and the training average")
+    parser.add_argument("--baselines", action="store_true", help="add blank images, the training average, ...")
     parser.add_argument("--cache", type=Path, default=None, help="folder of teacher features")
-    parser.set_defaults(run=lambda arguments: evaluate_run(arguments.run_dir, arguments.cache, arguments.baselines))
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="recommended, published, published_baselines; may be repeated (default: what the run says)",
+    )
+    parser.add_argument("--retrieval", type=Path, metavar="FOLDER", help="score the retrieval benchmark too")
+    parser.add_argument("--predictions", type=Path, metavar="FOLDER", help="score these maps, not the model's own")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only this share of the keyframes")
+    parser.add_argument("--merge", action="store_true", help="add up the parts evaluated before")
+    parser.set_defaults(run=_run_evaluate)
 
 
-def evaluate_run(run_dir: Path, cache: Path | None, baselines: bool) -> None:
+def _run_evaluate(arguments: argparse.Namespace) -> None:
+    from lexivox.evaluate.evaluation import Part
+    from lexivox.evaluate.protocol import protocol_named
+    from lexivox.scoring import EvaluateOptions
+
+    options = EvaluateOptions(
+        baselines=arguments.baselines,
+        protocols=tuple(protocol_named(name) for name in arguments.protocol),
+        part=Part.parse(arguments.part),
+        retrieval=arguments.retrieval,
+        predictions=arguments.predictions,
+    )
+    evaluate_run(arguments.run_dir, arguments.cache, options, merge=arguments.merge)
+
+
+def evaluate_run(run_dir: Path, cache: Path | None, options: EvaluateOptions, merge: bool = False) -> None:
+    """Score a run, or one part of its keyframes, or add up parts; print tables and write the report."""
     from lexivox.experiment import load, open_run
     from lexivox.progress import progress_bars
     from lexivox.report import Reporter
+    from lexivox.scoring import compare_run, count_run, keep_scores, merge_parts, part_file, write_comparison
 
     experiment, model = open_run(run_dir, cache), load(run_dir)
-    with progress_bars() as on_progress:
-        if model.text_encoder is not None:
-            experiment.calibrate(model, on_progress=on_progress)  # so that answers in the report know "not here"
-        scores = experiment.evaluate(model, baselines=baselines, on_progress=on_progress)
-    made = Reporter(experiment, model, scores, list(experiment.config.queries)).write()
+    if merge:
+        evaluation = merge_parts(run_dir, experiment.val_dataset.classes)  # type: ignore[arg-type]
+    else:
+        with progress_bars() as on_progress:
+            evaluation = count_run(experiment, model, options, on_progress)
+    if not evaluation.is_whole:
+        say(f"part {options.part.number} of {options.part.count} lies in {part_file(run_dir, options.part)}")
+        return
+    scores = keep_scores(experiment, evaluation)
+    comparison = compare_run(experiment, scores)
+    made = write_comparison(experiment, scores, comparison)
+    report = Reporter(experiment, model, scores, list(experiment.config.queries), comparison=comparison)
     print_scores(run_dir)
-    print_files(made)
+    print_comparison(comparison)
+    print_files([*made, *report.write()])
 
 
 def add_predict(verbs: argparse._SubParsersAction) -> None:

@@ -12,6 +12,7 @@ from lexivox.errors import ConfigError
 
 if TYPE_CHECKING:
     from lexivox.config import ExperimentConfig
+    from lexivox.evaluate.comparison import Comparison
     from lexivox.experiment import Experiment
 
 
@@ -88,21 +89,43 @@ def open_experiment(arguments: argparse.Namespace) -> Experiment:
 
 
 def print_scores(run_dir: Path) -> None:
-    """The headline numbers of a run as a table."""
+    """The headline numbers of a run as a table, under the names of their definitions, and what they cover."""
     from rich.console import Console
     from rich.table import Table
 
+    from lexivox.config_text import load_config
     from lexivox.evaluate.report import ScoreTable
-    from lexivox.report import HEADLINES, headline_scores
+    from lexivox.report import headline_scores, headlines_of
 
-    scores = ScoreTable.from_json((run_dir / "scores.json").read_text())
+    scores = ScoreTable.from_json((run_dir / "scores.json").read_text(encoding="utf-8"))
+    headlines = headlines_of(scores, load_config(run_dir / "config.yaml").protocol)
     table = Table(title=scores.title)
     table.add_column("")
-    for name, _, _ in HEADLINES:
+    for name, _, _ in headlines:
         table.add_column(name, justify="right")
-    for method, row in headline_scores(scores).items():
-        table.add_row(method, *[f"{row[n]:.3f}" if n in row else "–" for n, _, _ in HEADLINES])
+    for method, row in headline_scores(scores, headlines).items():
+        table.add_row(method, *[f"{row[n]:.3f}" if n in row else "–" for n, _, _ in headlines])
     Console().print(table)
+    for note in (*(f"{name}: {metric} of {definition}" for name, definition, metric in headlines), *scores.notes):
+        say(f"  {note}")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The paper's tables, ours beside the published numbers, in per cent."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from lexivox.evaluate.comparison import COLUMNS, LEGEND
+
+    for title, numbers in comparison.tables():
+        table = Table(title=f"{title} (%)", title_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, justify="right" if name in ("published", "ours") else "left")
+        for row in comparison.rows(numbers):
+            table.add_row(*(Text(cell) for cell in row))
+        Console().print(table)
+    say(LEGEND)
 
 
 def print_files(made: Sequence[Path]) -> None:

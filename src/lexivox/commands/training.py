@@ -96,7 +96,9 @@ def _run_train(arguments: argparse.Namespace) -> None:
         return
     say(f"trained: {experiment.run_dir}")
     if arguments.report:
-        evaluate_run(experiment.run_dir, arguments.cache, baselines=True)
+        from lexivox.scoring import EvaluateOptions
+
+        evaluate_run(experiment.run_dir, arguments.cache, EvaluateOptions(baselines=True))
 
 
 def add_show(verbs: argparse._SubParsersAction) -> None:

@@ -94,9 +94,7 @@ class ScoreTable:
         """Percentages, one table for each protocol and, below it, one for each metric by class."""
         parts = [f"# {self.title}", *(f"{note}" for note in self.notes)]
         for heading, header, body in self._tables(per_class):
-            lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-            table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-            parts += [f"## {heading}", table]
+            parts += [f"## {heading}", markdown_table(header, body)]
         return "\n\n".join(parts) + "\n"
 
     def to_rich(self, *, per_class: bool = False) -> list[Table]:
@@ -123,6 +121,12 @@ class ScoreTable:
             for metric in _union(scored, lambda s: s.per_class) if per_class else ():
                 header = ["class", *(method for method, _ in scored)]
                 yield f"{protocol}: {metric} by class (%)", header, _class_rows(scored, metric)
+
+
+def markdown_table(header: list[str], body: Sequence[list[str]], *, text_columns: int = 1) -> str:
+    """A Markdown table; the first ``text_columns`` are aligned to the left, numbers to the right."""
+    rule = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in (header, rule, *body))
 
 
 def _class_rows(scored: Sequence[tuple[str, Scores]], metric: str) -> list[list[str]]:

@@ -237,7 +237,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Everything of a run that a person wants to see on one page."""
+    """Everything of a run that a person wants to see on one page; ``charts`` are SVG documents."""
 
     title: str
     scenes: tuple[VoxelScene, ...] = ()
@@ -247,3 +247,4 @@ class RunReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    charts: tuple[str, ...] = ()

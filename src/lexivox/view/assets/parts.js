@@ -81,6 +81,11 @@ function showTables(tables) {
   }));
 }
 
+function showCharts(charts) {
+  $("charts").hidden = !charts.length;
+  $("charts").replaceChildren(...charts.map((src) => el("img", { className: "wide", src, alt: "Bar chart of published numbers and ours; the table above holds the same numbers" })));
+}
+
 function showCurves(curves) {
   $("curves").hidden = !curves.length;
   $("curve-list").replaceChildren(...curves.map(chart));
