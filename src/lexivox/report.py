@@ -14,8 +14,7 @@ from lexivox.data.collate import grid_from_ego, grid_from_lidar
 from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import IGNORED, Sample, SampleDataset
-from lexivox.evaluate.comparison import COLUMNS, LEGEND, Comparison
-from lexivox.evaluate.protocol import PROTOCOLS, Headline, Pop3dProtocol
+from lexivox.evaluate.comparison import Comparison
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import VoxelGrid
@@ -24,6 +23,10 @@ from lexivox.grounding.export import Findings
 from lexivox.grounding.regions import Region
 from lexivox.model import OccupancyModel
 from lexivox.prediction import Prediction
+from lexivox.report_tables import HEADLINES as HEADLINES  # beside the report, for who reads scores
+from lexivox.report_tables import comparison_tables, headlines_of, score_tables
+from lexivox.report_tables import headline_scores as headline_scores
+from lexivox.report_tables import query_scores as query_scores
 from lexivox.scoring import comparison_chart
 from lexivox.teachers.vocabulary import Vocabulary
 from lexivox.train.log import read_log
@@ -39,7 +42,6 @@ from lexivox.view.scene import (
     NamedImage,
     QueryResult,
     RunReport,
-    ScoreTable,
     VoxelScene,
     VoxelSet,
 )
@@ -48,37 +50,6 @@ REPORT_FILE = "report.html"
 
 NO_LOSSES = ("step", "lr", "grad_norm", "seconds")
 """What a row of the log holds beside losses."""
-
-HEADLINES = Pop3dProtocol().headlines
-"""Headline -> protocol and metric, as recommended: classes that the held-out keyframes never show are left out."""
-
-
-def headline_scores(scores: Scores, headlines: Sequence[Headline] = HEADLINES) -> dict[str, dict[str, float]]:
-    """Per method the headline numbers that apply to it."""
-    rows: dict[str, dict[str, float]] = {}
-    for row in scores.rows:
-        named = {name: scores.value(row.method, protocol, metric) for name, protocol, metric in headlines}
-        rows[row.method] = {name: value for name, value in named.items() if value is not None}
-    return rows
-
-
-def headlines_of(scores: Scores, protocol: Pop3dProtocol) -> tuple[Headline, ...]:
-    """Those of the first named protocol that was scored: the run's own, or what it was asked for instead."""
-    candidates = (protocol, *PROTOCOLS.values())
-    scored = (p for p in candidates if p.occupancy in scores.protocols or p.lidar in scores.protocols)
-    return next(scored, protocol).headlines
-
-
-def query_scores(
-    scores: Scores, method: str, protocol: str = Pop3dProtocol().retrieval
-) -> dict[str, dict[str, float | None]]:
-    """AP of every free query and of a random ranking, for one method."""
-    found = next((row.under(protocol) for row in scores.rows if row.method == method), None)
-    if found is None:
-        return {}
-    random = found.per_class["random"]
-    return {text: {"ap": ap, "random": random[text]} for text, ap in found.per_class["ap"].items()}
-
 
 # -------------------------------------------------------------------------------------------------- scenes
 
@@ -288,35 +259,6 @@ class Reporter:
             notes=self.scores.notes,
             charts=() if self.comparison is None else (comparison_chart(self.comparison),),
         )
-
-
-def score_tables(scores: Scores, headlines: Sequence[Headline] = HEADLINES) -> list[ScoreTable]:
-    """The headline table, and IoU by class under each protocol that has it."""
-    rows = headline_scores(scores, headlines)
-    columns = tuple(name for name, _, _ in headlines)
-    note = "; ".join(f"{name}: {metric} of {protocol}" for name, protocol, metric in headlines)
-    head = {method: tuple(named.get(c) for c in columns) for method, named in rows.items()}
-    tables = [ScoreTable(scores.title, columns, head, note)]
-    for protocol in scores.protocols:
-        found = [(row.method, s) for row in scores.rows if (s := row.under(protocol)) is not None and s.per_class]
-        iou = [(method, s.per_class["iou"]) for method, s in found if "iou" in s.per_class]
-        names = [name for name, value in iou[0][1].items() if value is not None] if iou else []
-        by_method = {method: tuple(numbers[name] for name in names) for method, numbers in iou}
-        if by_method:
-            tables.append(ScoreTable(f"IoU by class, {protocol}", tuple(names), by_method))
-    return tables
-
-
-def comparison_tables(comparison: Comparison | None) -> list[ScoreTable]:
-    """Each of the paper's tables beside ours, in per cent."""
-    if comparison is None:
-        return []
-    tables = []
-    for title, numbers in comparison.tables():
-        rows = {f"{method}, {metric}": cells for method, metric, *cells in comparison.rows(numbers)}
-        cells = {name: tuple(row) for name, row in rows.items()}
-        tables.append(ScoreTable(f"Published and ours (%): {title}", COLUMNS[2:], cells, LEGEND))
-    return tables
 
 
 def loss_curves(run_dir: Path) -> list[Curve]:

@@ -58,6 +58,7 @@ class EvaluateOptions:
 
 def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, on_progress: OnProgress) -> Evaluation:
     """The counts behind the scores of a run, of the whole split or of a part; parts are kept in the run folder."""
+    benchmark = _benchmark(run, options)  # first: a wrong folder is told before hours of scoring
     dataset = run.val_dataset
     table: ClassTable = dataset.classes  # type: ignore[assignment]
     words = None if run.is_supervised else run.class_vocabulary()
@@ -74,10 +75,8 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
         on_progress=lambda done, total: on_progress("evaluating", done, total),
     )
     evaluation.notes = silent_classes(words, table)
-    if options.retrieval is not None:
-        if run.is_supervised:
-            raise ConfigError("a retrieval benchmark must be asked of a model with words; got a supervised run.")
-        RetrievalBenchmark(read_retrieval(options.retrieval, "all"), find_keyframe(run.config.data)).score(
+    if benchmark is not None:
+        benchmark.score(
             evaluation.methods,
             methods,
             model.grid,
@@ -89,6 +88,14 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     if options.part.count > 1:
         write_part(run.run_dir, evaluation)
     return evaluation
+
+
+def _benchmark(run: Experiment, options: EvaluateOptions) -> RetrievalBenchmark | None:
+    if options.retrieval is None:
+        return None
+    if run.is_supervised:
+        raise ConfigError("a retrieval benchmark must be asked of a model with words; got a supervised run.")
+    return RetrievalBenchmark(read_retrieval(options.retrieval, "all"), find_keyframe(run.config.data))
 
 
 def _methods(

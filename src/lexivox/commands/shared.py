@@ -95,7 +95,7 @@ def print_scores(run_dir: Path) -> None:
 
     from lexivox.config_text import load_config
     from lexivox.evaluate.report import ScoreTable
-    from lexivox.report import headline_scores, headlines_of
+    from lexivox.report_tables import headline_scores, headlines_of
 
     scores = ScoreTable.from_json((run_dir / "scores.json").read_text(encoding="utf-8"))
     headlines = headlines_of(scores, load_config(run_dir / "config.yaml").protocol)
@@ -121,7 +121,7 @@ def print_comparison(comparison: Comparison) -> None:
     for title, numbers in comparison.tables():
         table = Table(title=f"{title} (%)", title_justify="left")
         for name in COLUMNS:
-            table.add_column(name, justify="right" if name in ("published", "ours") else "left")
+            table.add_column(name, justify="right" if name in ("published", "ours") else "left", overflow="fold")
         for row in comparison.rows(numbers):
             table.add_row(*(Text(cell) for cell in row))
         Console().print(table)

@@ -63,13 +63,14 @@ def _axis_end(values: Sequence[float]) -> float:
     return next((float(end) for end in (5, 10, 20, 30, 40, 50, 60, 80) if end >= largest), 100.0)
 
 
-def _axis(high: float, scale: float, bottom: float) -> list[str]:
+def _axis(high: float, scale: float, bottom: float | int) -> list[str]:
     parts = []
     for number in range(6):
         value = high * number / 5
         x = LEFT + value * scale
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="{LINE}"/>')
-        parts.append(_text(x, bottom + 18, f"{value:g}", size=12, color=MUTED, anchor="middle"))
+        for y in (TOP - 6, bottom + 18):
+            parts.append(_text(x, y, f"{value:g}", size=12, color=MUTED, anchor="middle"))
     label = _text(LEFT + high * scale / 2, bottom + 38, "per cent (more is better)", 12, color=MUTED, anchor="middle")
     return [*parts, label]
 
@@ -88,7 +89,7 @@ def _legend() -> str:
     )
 
 
-def _row(row: BarRow, y: float, scale: float) -> list[str]:
+def _row(row: BarRow, y: float | int, scale: float) -> list[str]:
     published = "value not found" if row.published is None else f"{row.prefix}{row.published:.1f}"
     parts = [_text(LEFT - 12, y + 18, row.label, size=13, anchor="end")]
     parts += _bar(y + 2, row.published, scale, f'fill="{PUBLISHED}"', published)
@@ -96,7 +97,7 @@ def _row(row: BarRow, y: float, scale: float) -> list[str]:
     return [*parts, *_bar(y + 16, row.ours, scale, style, "not run" if row.ours is None else f"{row.ours:.1f}")]
 
 
-def _bar(y: float, value: float | None, scale: float, style: str, text: str) -> list[str]:
+def _bar(y: float | int, value: float | None, scale: float, style: str, text: str) -> list[str]:
     if value is None:
         return [_text(LEFT + 6, y + 10, text, size=11, color=MUTED)]
     length = value * scale
@@ -105,7 +106,13 @@ def _bar(y: float, value: float | None, scale: float, style: str, text: str) -> 
 
 
 def _text(
-    x: float, y: float, text: str, size: int = 13, weight: int = 400, color: str = INK, anchor: str = "start"
+    x: float | int,
+    y: float | int,
+    text: str,
+    size: int = 13,
+    weight: int = 400,
+    color: str = INK,
+    anchor: str = "start",
 ) -> str:
     style = f'font-size="{size}" font-weight="{weight}" fill="{color}" text-anchor="{anchor}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
