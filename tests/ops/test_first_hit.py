@@ -7,7 +7,14 @@ import importlib.util
 import pytest
 import torch
 
-from lexivox.ops.first_hit import first_hits_numba, first_hits_torch
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.ops.first_hit import (
+    first_hits_numba,
+    first_hits_torch,
+    mark_until_hit,
+    mark_until_hit_numba,
+    mark_until_hit_torch,
+)
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
@@ -69,3 +76,31 @@ def test_the_cell_of_the_origin_counts():
     voxel, distance = first_hits_torch(occupied, origins, torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))
     assert voxel.item() == 13
     assert distance.item() == 0.75
+
+
+GRID = VoxelGrid((0.0, 0.0, 0.0), (1.0, 2.0, 1.0), (9, 7, 5), "ego")
+
+
+@needs_numba
+@pytest.mark.parametrize("seed", range(3))
+def test_marks_of_both_walks_agree(seed):
+    occupied, origins, directions = scene(seed)
+    places = origins.repeat_interleave(len(directions), 0)
+    towards = directions.repeat(len(origins), 1)
+    compiled = mark_until_hit_numba(occupied, places, towards)
+    assert torch.equal(compiled, mark_until_hit_torch(occupied, places, towards))
+    assert 10 < int(compiled.sum()) < compiled.numel()
+
+
+def test_marks_stop_at_the_first_wall():
+    occupied = torch.zeros(GRID.shape, dtype=torch.bool)
+    occupied[4] = True
+    seen = mark_until_hit(GRID, occupied, torch.tensor([0.5, 5.0, 2.5]), torch.tensor([[2.0, 0.0, 0.0]]))
+    assert seen.nonzero().tolist() == [[x, 2, 2] for x in range(5)]
+
+
+def test_rays_from_outside_start_where_they_enter():
+    occupied = torch.zeros(GRID.shape, dtype=torch.bool)
+    origin = torch.tensor([-3.0, 1.0, 0.5])
+    seen = mark_until_hit(GRID, occupied, origin, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    assert seen.nonzero().tolist() == [[x, 0, 0] for x in range(9)]

@@ -7,11 +7,16 @@ the grid. The distance of a ray is that at which it *leaves* this cell, as RayIo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.errors import ShapeError
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.rays import clip_to_box
 from lexivox.ops.traversal import has_compiled_kernels
 
 
@@ -61,33 +66,98 @@ def first_hits_torch(
     occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "R 3"]
 ) -> tuple[Int64[Tensor, "O R"], Float[Tensor, "O R"]]:
     """:func:`first_hits` in torch, on any device: all rays step together, those that ended drop out."""
-    origin = origins.double().repeat_interleave(len(directions), 0)
-    direction = directions.double().repeat(len(origins), 1)
-    step = direction.sign().long()
-    cell = origin.long()
-    border = (cell + (step > 0)).double()
-    t = torch.where(step == 0, torch.inf, (border - origin) / direction)
-    delta = torch.where(step == 0, torch.inf, 1.0 / direction.abs())
+    walk = _Walk.start(
+        origins.double().repeat_interleave(len(directions), 0), directions.double().repeat(len(origins), 1)
+    )
     size = torch.tensor(occupied.shape, device=occupied.device)
-    voxel = torch.zeros(len(origin), dtype=torch.int64, device=occupied.device)
-    distance = torch.zeros(len(origin), dtype=torch.float64, device=occupied.device)
-    alive = torch.arange(len(origin), device=occupied.device)
+    voxel = torch.zeros(len(walk.cell), dtype=torch.int64, device=occupied.device)
+    distance = torch.zeros(len(walk.cell), dtype=torch.float64, device=occupied.device)
+    alive = torch.arange(len(walk.cell), device=occupied.device)
     while len(alive):
-        axis = _nearest_axis(t)
-        rows = torch.arange(len(alive), device=alive.device)
-        leaves = t[rows, axis]
-        flat = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
-        hit = occupied.reshape(-1)[flat]
-        t[rows, axis] += delta[rows, axis]
-        cell[rows, axis] += step[rows, axis]
-        done = hit | ((cell < 0) | (cell >= size)).any(1)
+        flat = (walk.cell[:, 0] * size[1] + walk.cell[:, 1]) * size[2] + walk.cell[:, 2]
+        leaves = walk.t.gather(1, _nearest_axis(walk.t)[:, None])[:, 0]
+        walk = walk.stepped()
+        done = occupied.reshape(-1)[flat] | ((walk.cell < 0) | (walk.cell >= size)).any(1)
         voxel[alive[done]], distance[alive[done]] = flat[done], leaves[done]
-        alive, t, cell, step, delta = (part[~done] for part in (alive, t, cell, step, delta))
+        alive, walk = alive[~done], walk.kept(~done)
     shape = (len(origins), len(directions))
     return voxel.reshape(shape), distance.reshape(shape).to(origins.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Rays in step: their cells, the distance to the next border along each axis, and from border to border."""
+
+    cell: Int64[Tensor, "R 3"]
+    t: Float[Tensor, "R 3"]
+    step: Int64[Tensor, "R 3"]
+    delta: Float[Tensor, "R 3"]
+
+    @classmethod
+    def start(cls, place: Float[Tensor, "R 3"], direction: Float[Tensor, "R 3"]) -> _Walk:
+        cell, step = place.long(), direction.sign().long()
+        t = torch.where(step == 0, torch.inf, ((cell + (step > 0)).double() - place) / direction)
+        return cls(cell, t, step, torch.where(step == 0, torch.inf, 1.0 / direction.abs()))
+
+    def stepped(self) -> _Walk:
+        """All rays across their nearest border."""
+        nearest = torch.zeros_like(self.cell).scatter_(1, _nearest_axis(self.t)[:, None], 1)
+        t = torch.where(nearest == 1, self.t + self.delta, self.t)
+        return _Walk(self.cell + nearest * self.step, t, self.step, self.delta)
+
+    def kept(self, rows: Bool[Tensor, "R"]) -> _Walk:
+        return _Walk(self.cell[rows], self.t[rows], self.step[rows], self.delta[rows])
 
 
 def _nearest_axis(t: Float[Tensor, "R 3"]) -> Int64[Tensor, "R"]:
     x, y, z = t.unbind(1)
     is_x = (x < y) & (x < z)
     return torch.where(is_x, 0, torch.where(y < z, 1, 2))
+
+
+def mark_until_hit(
+    grid: VoxelGrid,
+    occupied: Bool[Tensor, "X Y Z"],
+    origin: Float[Tensor, "3"],
+    directions: Float[Tensor, "R 3"],
+) -> Bool[Tensor, "X Y Z"]:
+    """True for what rays from one place pass, up to and with the first occupied voxel each.
+
+    Args:
+        origin: metres of the grid's frame; rays from outside start where they enter the grid.
+        directions: of any length, in the same frame.
+    """
+    start = grid.coordinate_from_xyz(origin.double())
+    towards = F.normalize(directions.double() / directions.new_tensor(grid.voxel_size_m).double(), dim=-1)
+    size = towards.new_tensor(grid.shape)
+    enter, _, hit = clip_to_box(start.expand_as(towards), towards, torch.zeros_like(size), size)
+    towards, enter = towards[hit], enter[hit]
+    place = (start + enter[:, None] * towards).clamp_min(0.0).minimum(size - 1e-9)
+    if occupied.device.type == "cpu" and has_compiled_kernels():
+        return mark_until_hit_numba(occupied, place, towards)
+    return mark_until_hit_torch(occupied, place, towards)
+
+
+def mark_until_hit_numba(
+    occupied: Bool[Tensor, "X Y Z"], place: Float[Tensor, "R 3"], towards: Float[Tensor, "R 3"]
+) -> Bool[Tensor, "X Y Z"]:
+    """:func:`mark_until_hit` by the compiled kernel, from places in voxel coordinates inside the grid."""
+    from lexivox.ops.kernels import first_hit_numba
+
+    seen = torch.zeros_like(occupied)
+    first_hit_numba.mark_until_hit(*(part.contiguous().numpy() for part in (occupied, place, towards)), seen.numpy())
+    return seen
+
+
+def mark_until_hit_torch(
+    occupied: Bool[Tensor, "X Y Z"], place: Float[Tensor, "R 3"], towards: Float[Tensor, "R 3"]
+) -> Bool[Tensor, "X Y Z"]:
+    """The same in torch, on any device."""
+    size = torch.tensor(occupied.shape, device=occupied.device)
+    walk, seen = _Walk.start(place, towards), torch.zeros_like(occupied)
+    while len(walk.cell):
+        cells = tuple(walk.cell.T)
+        seen[cells] = True
+        walk = walk.kept(~occupied[cells]).stepped()
+        walk = walk.kept(((walk.cell >= 0) & (walk.cell < size)).all(1))
+    return seen

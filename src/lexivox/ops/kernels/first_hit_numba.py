@@ -44,3 +44,24 @@ def first_hits(occupied, origins, directions, voxel, distance):
                 voxel[row] = (here_x * size_y + here_y) * size_z + here_z
                 distance[row] = t
                 break
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+@no_type_check
+def mark_until_hit(occupied, places, directions, seen):
+    """Mark what each ray passes from its place inside the grid, up to and with the first occupied cell."""
+    size_x, size_y, size_z = occupied.shape
+    for ray in range(directions.shape[0]):
+        x, step_x, t_x, delta_x = _axis(places[ray, 0], directions[ray, 0])
+        y, step_y, t_y, delta_y = _axis(places[ray, 1], directions[ray, 1])
+        z, step_z, t_z, delta_z = _axis(places[ray, 2], directions[ray, 2])
+        while 0 <= x < size_x and 0 <= y < size_y and 0 <= z < size_z:
+            seen[x, y, z] = True
+            if occupied[x, y, z]:
+                break
+            if t_x < t_y and t_x < t_z:
+                t_x, x = t_x + delta_x, x + step_x
+            elif t_y < t_z:
+                t_y, y = t_y + delta_y, y + step_y
+            else:
+                t_z, z = t_z + delta_z, z + step_z
