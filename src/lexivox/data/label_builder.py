@@ -190,7 +190,7 @@ class _Builder:
         label = _close(label, table) if self.policy.close else label
         seen = label != table.ignore
         by_camera = _look(self.target, self.grid, seen & (label != table.free), self.policy.pixel_stride)
-        return DenseLabels(self.grid, table, label, seen, by_camera)
+        return DenseLabels(self.grid, table, label, seen, seen & by_camera)
 
 
 def _carry(
@@ -228,8 +228,8 @@ def _close(label: UInt8[Tensor, "X Y Z"], table: ClassTable) -> UInt8[Tensor, "X
     unseen = label == table.ignore
     for number in table.evaluated:
         if number not in table.things:
-            grown = F.max_pool3d((label == number).float()[None], 3, 1, 1)
-            closed = -F.max_pool3d(-F.pad(grown, [1] * 6, value=1.0), 3, 1)
+            mask = F.pad((label == number).float()[None], [2] * 6)  # beyond the border nothing is known
+            closed = -F.max_pool3d(-F.max_pool3d(mask, 3, 1), 3, 1)
             label = torch.where(unseen & (closed[0] > 0), number, label)
     return label
 
