@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lexivox.commands import annotate, ask, recordings, runs, training, weights
+from lexivox.commands import annotate, ask, labels, recordings, runs, training, weights
 from lexivox.commands.shared import complain, say
 from lexivox.errors import LexivoxError
 
 VERBS = (
     training.add_demo,
     recordings.add_doctor,
+    labels.add_labels,
     annotate.add_annotate,
     training.add_targets,
     training.add_train,

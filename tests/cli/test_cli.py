@@ -20,6 +20,7 @@ from lexivox.prediction import Prediction
 VERBS = (
     "demo",
     "doctor",
+    "labels",
     "targets",
     "train",
     "evaluate",

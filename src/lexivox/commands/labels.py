@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from lexivox.files import write_atomically
 
 if TYPE_CHECKING:
     from lexivox.data.label_builder import BuiltLabels, LabelPolicy
+    from lexivox.geometry.grid import VoxelGrid
 
 EXAMPLE = """\
   lexivox labels nuscenes data/nuscenes --labels lidarseg --boxes --out labels
@@ -45,23 +47,23 @@ def add_labels(verbs: argparse._SubParsersAction) -> None:
 def _run_labels(arguments: argparse.Namespace) -> None:
     from lexivox.data.datasets import open_dataset
     from lexivox.data.label_builder import LabelPolicy, build_labels
-    from lexivox.progress import Progress
+    from lexivox.progress import progress_bars
 
     options = {"labels": arguments.labels} | ({"boxes": True} if arguments.boxes else {})
     dataset = open_dataset(arguments.kind, arguments.root, arguments.split, **options)
     policy = LabelPolicy(before=arguments.before, after=arguments.after, close=arguments.close)
     grid = _grid(arguments.grid)
     chosen = _chosen(list(dataset.tokens), arguments.sample)
-    with Progress() as progress:
+    with progress_bars() as on_progress:
         for done, index in enumerate(chosen):
             folder = arguments.out / dataset.drives[index] / dataset.tokens[index]
-            if not _is_made(folder, policy):
-                _write(folder, build_labels(dataset, index, grid, policy))
-            progress("making labels", done + 1, len(chosen))
+            if not _is_made(folder, options, policy, grid):
+                _write(folder, build_labels(dataset, index, grid, policy), options)
+            on_progress("making labels", done + 1, len(chosen))
     say(f"made: labels of {len(chosen)} keyframes in {arguments.out}")
 
 
-def _grid(text: str):  # noqa: ANN202  the type would load torch
+def _grid(text: str) -> VoxelGrid:
     from lexivox.geometry.grid import VoxelGrid
 
     try:
@@ -79,18 +81,17 @@ def _chosen(tokens: list[str], wanted: list[str]) -> list[int]:
     return [tokens.index(token) for token in wanted] if wanted else list(range(len(tokens)))
 
 
-def _is_made(folder: Path, policy: LabelPolicy) -> bool:
-    """True when an earlier run finished this keyframe with the same policy: the manifest is written last."""
-    from dataclasses import asdict
-
-    path = folder / "manifest.json"
+def _is_made(folder: Path, options: dict, policy: LabelPolicy, grid: VoxelGrid) -> bool:
+    """True when an earlier run finished this keyframe in the same way: the manifest is written last."""
+    wanted = json.loads(json.dumps({"read": options, "policy": asdict(policy), "grid": asdict(grid)}))
     try:
-        return path.exists() and json.loads(path.read_text())["policy"] == asdict(policy)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return {name: manifest[name] for name in wanted} == wanted
     except (ValueError, KeyError, OSError):
         return False
 
 
-def _write(folder: Path, built: BuiltLabels) -> None:
+def _write(folder: Path, built: BuiltLabels, options: dict) -> None:
     """The arrays of Occ3D, whatever the grid, and beside them how they were made."""
     import numpy as np
 
@@ -103,5 +104,5 @@ def _write(folder: Path, built: BuiltLabels) -> None:
         "mask_camera": labels.seen_by_camera.numpy().astype(np.uint8),
     }
     write_atomically(folder / "labels.npz", lambda file: np.savez_compressed(file, **arrays))
-    text = json.dumps(built.manifest, indent=1)
+    text = json.dumps({**built.manifest, "read": options}, indent=1)
     write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()))

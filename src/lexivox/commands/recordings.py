@@ -15,7 +15,7 @@ def add_doctor(verbs: argparse._SubParsersAction) -> None:
         "check a recording: files, frames, times, and LiDAR painted onto the images",
         "  lexivox doctor nuscenes data/nuscenes\n  lexivox doctor pandaset data/pandaset --out runs/doctor",
     )
-    parser.add_argument("kind", help="nuscenes or pandaset")
+    parser.add_argument("kind", help="nuscenes, pandaset or semantickitti")
     parser.add_argument("root", type=Path, help="folder of the recording")
     parser.add_argument("--split", default=None, help="split or drive (default: everything)")
     parser.add_argument("--out", type=Path, default=Path("runs/doctor"), help="folder of the pictures")
