@@ -16,7 +16,7 @@ from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import POP3D
 from lexivox.recipes import RECIPES, TABLE1, pop3d, pop3d_released, within_memory
-from lexivox.recipes.pop3d import published_encoder
+from lexivox.recipes.pop3d import published_encoder, released_encoder
 from lexivox.train.data import TrainingSteps
 from lexivox.train.loop import loss_terms
 from lexivox.train.optim import adamw
@@ -97,6 +97,15 @@ def test_resnet50_sees_the_colours_of_its_weights():
     large, small = (RECIPES[name]().encoder.image for name in ("pop3d", "pop3d_table1a_lambda100"))
     assert (large.backbone, large.style, large.pixels) == ("resnet101", "caffe", "bgr")
     assert (small.backbone, small.style, small.pixels) == ("resnet50", "pytorch", "rgb")
+
+
+def test_the_released_encoder_differs_in_its_start_alone():
+    """Errata 23; the released start of self-attention. Table 1's ResNet-50 as released is the detector's layout."""
+    ours, released = pop3d().encoder, pop3d_released().encoder
+    assert released.triplane == ours.triplane.model_copy(update={"spread_self_attention": False})
+    assert released.image == ours.image.model_copy(update={"convert_weights": False})
+    small = released_encoder(published_encoder(50)).image
+    assert (small.style, small.pixels, small.convert_weights) == ("caffe", "bgr", False)
 
 
 # --------------------------------------------------------------------------------------------------------- Table 1

@@ -19,15 +19,13 @@ from lexivox.config import (
 )
 from lexivox.model import OccupancyModel
 from lexivox.recipes import pop3d, pop3d_tiny
-from lexivox.recipes.pop3d import published_encoder
+from lexivox.recipes.pop3d import published_encoder, released_encoder
 from lexivox.weights.keys import DERIVED, PLANES, published_names
 
 
 def full(depth: int = 101) -> ExperimentConfig:
-    """The recipe, with ResNet-50 in the layout of the released code (spec errata 23)."""
-    encoder = published_encoder(depth, weights=None)
-    released = {"style": "caffe", "pixels": "bgr", "convert_weights": False}
-    return pop3d().changed(encoder=encoder.model_copy(update={"image": encoder.image.model_copy(update=released)}))
+    """The recipe with the released encoder."""
+    return pop3d().changed(encoder=released_encoder(published_encoder(depth, weights=None)))
 
 
 def small() -> ExperimentConfig:

@@ -209,9 +209,10 @@ def pop3d(root: str = "data/nuscenes") -> ExperimentConfig:
 
 
 def pop3d_released(root: str = "data/nuscenes") -> ExperimentConfig:
-    """``pop3d`` with half its learning rate, 1e-4, as the released launch script has it (erratum 1)."""
+    """``pop3d`` as released: half its learning rate, 1e-4 (erratum 1), and the encoder's start to the letter."""
     config = pop3d(root)
-    return config.changed(name="pop3d_released", train=config.train.model_copy(update={"lr": 1e-4}))
+    train = config.train.model_copy(update={"lr": 1e-4})
+    return config.changed(name="pop3d_released", encoder=released_encoder(config.encoder), train=train)
 
 
 def published_teacher() -> ClipTeacherConfig:
@@ -251,6 +252,17 @@ def published_encoder(
         num_heads=8, num_layers=3, anchors=(4, 32, 32), points_per_anchor=2, num_cameras=6, dropout=0.1
     )
     return CameraEncoderConfig(image=image, triplane=triplane, pixel_aligned=False, depth_bins=0, num_frequencies=None)
+
+
+def released_encoder(encoder: CameraEncoderConfig) -> CameraEncoderConfig:
+    """The same encoder with every choice as the released code makes it, also those that can be made better.
+
+    Self-attention's points start at one place, and MoCo's weights are put into ResNet-50 as they are, though that sees
+    blue first and has its stride elsewhere (erratum 23). docs/weights.md lists what differs and what does not.
+    """
+    planes = encoder.triplane and encoder.triplane.model_copy(update={"spread_self_attention": False})
+    image = encoder.image.model_copy(update={"style": "caffe", "pixels": "bgr", "convert_weights": False})
+    return encoder.model_copy(update={"image": image, "triplane": planes})
 
 
 def published_heads(occupancy_layers: int = 2, language_layers: int = 2) -> HeadsConfig:
