@@ -109,12 +109,12 @@ def image_encoder(is_large: bool, image_hw: tuple[int, int]) -> ImageConfig:
     return ImageConfig(image_hw=image_hw, backbone="scratch", widths=(16, 32, 64))
 
 
-def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation over seeds (0 for one seed)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def spread(values: list[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation over seeds; one seed has none."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def means(config: ExperimentConfig, scores: Scores) -> dict[str, tuple[float, float]]:
+def means(config: ExperimentConfig, scores: Scores) -> dict[str, tuple[float, float | None]]:
     return {metric: spread([row[metric] for row in scores[config.name].values()]) for metric in METRICS}
 
 
@@ -127,6 +127,10 @@ def write(out: Path, cells: dict[str, ExperimentConfig], scores: Scores) -> None
     write_atomically(out / "table1.md", lambda file: file.write(markdown(cells, scores).encode()))
 
 
+def shown(mean: float, deviation: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
 def markdown(cells: dict[str, ExperimentConfig], scores: Scores) -> str:
     """Ours as mean ± standard deviation over seeds, in percent, beside the published value."""
     lines = [
@@ -135,9 +139,7 @@ def markdown(cells: dict[str, ExperimentConfig], scores: Scores) -> str:
     ]
     for recipe, config in cells.items():
         cell = TABLE1[recipe]
-        miou, iou, lidar = (
-            f"{100 * mean:.1f} ± {100 * deviation:.1f}" for mean, deviation in means(config, scores).values()
-        )
+        miou, iou, lidar = (shown(*score) for score in means(config, scores).values())
         published = "–" if cell.iou is None else f"{cell.iou:.1f}"
         lines.append(f"| ({cell.part}) | {cell.place} | {miou} | {cell.miou:.1f} | {iou} | {published} | {lidar} |")
     return "\n".join(lines) + "\n"

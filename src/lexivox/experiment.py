@@ -151,10 +151,14 @@ class Experiment:
 
         Raises:
             ConfigError: the folder holds a run of another config, or words mean classes that do not exist.
+            WeightsError: those that the image encoder starts from are missing or do not fit.
         """
         self._check_words()
         self._claim_folder()
         config = self.config
+        text_encoder = self.text_encoder if config.heads.language else None
+        # Before the targets, which may take days: weights that are missing are told at once.
+        model = build_model(config, self.teacher.dim if text_encoder else 0, text_encoder)
         samples = self.train_samples
         if not samples.is_prepared:
             self.make_targets()
@@ -169,8 +173,6 @@ class Experiment:
             config.train.steps,
             config.train.micro_batch,
         )
-        text_encoder = self.text_encoder if config.heads.language else None
-        model = build_model(config, self.teacher.dim if text_encoder else 0, text_encoder)
         set_checkpointing(model, config.train.checkpointing)
         Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)
         return load(self.run_dir)

@@ -13,6 +13,7 @@ import torch
 from lexivox.config import ExperimentConfig, LanguageConfig, LidarOccupancyConfig, StreetTeacherConfig, build_model
 from lexivox.config_text import with_overrides
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
+from lexivox.errors import WeightsError
 from lexivox.experiment import Experiment
 from lexivox.geometry.grid import POP3D
 from lexivox.recipes import RECIPES, TABLE1, pop3d, pop3d_released, within_memory
@@ -53,6 +54,7 @@ def test_the_optimiser_and_schedule_are_published():
     assert (train.weight_decay, train.decay_all, train.backbone_lr_scale) == (0.01, True, 0.1)
     assert (train.lr_min, train.warmup_steps, train.clip_norm) == (1e-6, 500, 35.0)
     assert train.precision == "float32"
+    assert (train.lr, train.lr_for_batch) == (2e-4, 8)
 
 
 def test_the_grid_is_the_papers():
@@ -197,6 +199,14 @@ def step(config: ExperimentConfig, root: Path, out: Path, overrides: tuple[str, 
 def city(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("city")
     return write_nuscenes(out / "city", [DriveSpec(7, 1, "train")], image_hw=(60, 96), grid=POP3D)
+
+
+def test_missing_weights_are_told_before_targets_are_made(city, tmp_path):
+    config = RECIPES["pop3d_table1a_lambda100"]().changed(teacher=StreetTeacherConfig())
+    config = with_overrides(config, [f"data.root={city}", "encoder.image.weights=nowhere.pth"])
+    with pytest.raises(WeightsError, match="weights must be a checkpoint file; got none"):
+        Experiment(config, tmp_path / "run", cache_dir=tmp_path / "cache").train()
+    assert not list(tmp_path.glob("cache/**/*.safetensors"))
 
 
 DISTINCT = [name for name in PUBLISHED if name not in ("pop3d_released", "pop3d_table1b_rn50_half")]

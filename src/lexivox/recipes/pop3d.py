@@ -289,13 +289,14 @@ def published_supervision(language: float = 1.0) -> list[SupervisionConfig]:
 def published_training(epochs: int, every: int = 1) -> TrainConfig:
     """AdamW at 2e-4 (paper and config; erratum 1), warm-up and least rate absolute for all groups (erratum 34).
 
-    An epoch drops the last keyframes that do not fill a step.
+    An epoch drops the last keyframes that do not fill a step. With another batch the rate is scaled linearly.
     """
     keyframes = -(-KEYFRAMES // every)
     return TrainConfig(
         steps=epochs * (keyframes // BATCH),
         batch_size=BATCH,
         lr=2e-4,
+        lr_for_batch=BATCH,
         lr_min=1e-6,
         warmup_steps=500,
         weight_decay=0.01,
