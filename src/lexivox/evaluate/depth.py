@@ -1,0 +1,108 @@
+"""Depth against LiDAR: the error measures of Eigen et al. 2014, streaming."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.scores import Scores, require_same_protocol
+
+NAMES = ("abs_rel", "sq_rel_m", "mae_m", "mse_m2", "mse_log", "delta_1", "delta_2", "delta_3")
+"""Sums that are kept; root means are taken at the end."""
+
+
+class DepthScore:
+    """Accumulates depth errors at places with truth, each place weighing the same.
+
+    Args:
+        min_depth_m, max_depth_m: truth outside is not counted, and predictions are clamped into the range.
+    """
+
+    def __init__(self, min_depth_m: float = 0.1, max_depth_m: float = 80.0) -> None:
+        self.min_depth_m, self.max_depth_m = min_depth_m, max_depth_m
+        self.sums: Float64[Tensor, "M"] = torch.zeros(len(NAMES), dtype=torch.float64)
+        self.num_places, self.num_samples = 0, 0
+
+    @property
+    def protocol(self) -> str:
+        return f"depth/{self.min_depth_m:g}-{self.max_depth_m:g}m"
+
+    def update(
+        self,
+        prediction_m: Float[Tensor, "*shape"],
+        target_m: Float[Tensor, "*_"],
+        valid: Bool[Tensor, "*_"] | None = None,
+        *,
+        token: str = "a sample",
+    ) -> None:
+        """Counts one sample.
+
+        Args:
+            valid: where there is truth; by default where the target is above 0.
+
+        Raises:
+            ShapeError: shapes that differ.
+            DataError: a prediction that is not finite where there is truth.
+        """
+        if prediction_m.shape != target_m.shape or (valid is not None and valid.shape != target_m.shape):
+            raise ShapeError(
+                f"depth of {token} must be predicted where it is known, {tuple(target_m.shape)}; "
+                f"got {tuple(prediction_m.shape)}."
+            )
+        counted = (target_m >= self.min_depth_m) & (target_m <= self.max_depth_m)
+        counted &= target_m > 0 if valid is None else valid
+        said, true = prediction_m[counted].double(), target_m[counted].double()
+        if not bool(torch.isfinite(said).all()):
+            raise DataError(f"depth of {token} must be finite; got {int((~torch.isfinite(said)).sum())} that are not.")
+        self.sums += _errors(said.clamp(self.min_depth_m, self.max_depth_m), true).sum(1)
+        self.num_places += len(true)
+        self.num_samples += 1
+
+    def merge(self, other: DepthScore) -> DepthScore:
+        """The score of both together.
+
+        Raises:
+            ShapeError: they count different ranges.
+        """
+        require_same_protocol(self.protocol, other.protocol)
+        merged = DepthScore(self.min_depth_m, self.max_depth_m)
+        merged.sums = self.sums + other.sums
+        merged.num_places = self.num_places + other.num_places
+        merged.num_samples = self.num_samples + other.num_samples
+        return merged
+
+    def scores(self) -> Scores:
+        """Relative, squared relative (m), absolute (m), root mean square (m; of logarithms) errors; shares of
+        places whose ratio to the truth is below 1.25, 1.25**2, 1.25**3."""
+        mean = dict(
+            zip(
+                NAMES, (self.sums / self.num_places if self.num_places else self.sums * torch.nan).tolist(), strict=True
+            )
+        )
+        values = {
+            "abs_rel": mean["abs_rel"],
+            "sq_rel_m": mean["sq_rel_m"],
+            "mae_m": mean["mae_m"],
+            "rmse_m": mean["mse_m2"] ** 0.5,
+            "rmse_log": mean["mse_log"] ** 0.5,
+            **{f"delta_{k}": mean[f"delta_{k}"] for k in (1, 2, 3)},
+        }
+        return Scores(self.protocol, values, counts={"samples": self.num_samples, "places": self.num_places})
+
+
+def _errors(said: Float64[Tensor, "N"], true: Float64[Tensor, "N"]) -> Float64[Tensor, "M N"]:
+    """One row for each of :data:`NAMES`."""
+    error = (said - true).abs()
+    ratio = torch.maximum(said / true, true / said)
+    return torch.stack(
+        [
+            error / true,
+            error.square() / true,
+            error,
+            error.square(),
+            (said.log() - true.log()).square(),
+            *((ratio < 1.25**k).double() for k in (1, 2, 3)),
+        ]
+    )
