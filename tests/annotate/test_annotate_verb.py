@@ -77,7 +77,7 @@ def test_kinds_are_told_by_their_folders(city, tmp_path):
     assert kind_of(city) == "nuscenes"
     (tmp_path / "002" / "lidar").mkdir(parents=True)
     assert kind_of(tmp_path) == kind_of(tmp_path / "002") == "pandaset"
-    (tmp_path / "kitti" / "sequences").mkdir(parents=True)
+    (tmp_path / "kitti" / "sequences" / "00" / "velodyne").mkdir(parents=True)
     assert kind_of(tmp_path / "kitti") == "semantickitti"
     with pytest.raises(DataError, match=r"must look like one of nuscenes, pandaset, .*; got another"):
         kind_of(tmp_path / "002" / "lidar")

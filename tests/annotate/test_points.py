@@ -7,7 +7,7 @@ import torch
 
 from lexivox.annotate.keyframe import find_keyframe
 from lexivox.annotate.masks import PixelBox
-from lexivox.annotate.points import Clean, find_clusters, grow, matching_points, points_in_mask
+from lexivox.annotate.points import Clean, find_clusters, grow, join_clusters, matching_points, points_in_mask
 from lexivox.errors import ConfigError, DataError
 
 BOX = PixelBox(45.0, 38.0, 52.0, 42.0)  # holds the object and the wall, not the point at u = 20
@@ -62,6 +62,15 @@ def test_growing_goes_by_steps_within_reach():
     assert grow(xyz, start, 1.0).tolist() == [True, True, True, False]
     assert grow(xyz, start, 0.0).tolist() == start.tolist()
     assert grow(xyz, start, 1.3).all()
+
+
+def test_clusters_within_reach_are_one_and_take_the_noise_between():
+    x = torch.tensor([0.0, 0.1, 0.2, 0.9, 1.6, 1.7, 9.0, 9.1, 9.2, 9.3, 20.0])
+    xyz = torch.stack([x, torch.zeros(11), torch.zeros(11)], dim=1)
+    cluster = torch.tensor([1, 1, 1, -1, 2, 2, 0, 0, 0, 0, -1])
+    assert join_clusters(xyz, cluster, 0.8).tolist() == [0] * 6 + [1] * 4 + [-1]
+    assert join_clusters(xyz, cluster, 0.6).tolist() == [1, 1, 1, -1, 2, 2, 0, 0, 0, 0, -1]
+    assert join_clusters(xyz, cluster, 0.0).tolist() == cluster.tolist()
 
 
 def test_one_compact_thing_is_one_cluster():

@@ -16,6 +16,9 @@ NAMES = [page.relative_to(REPO).as_posix() for page in PAGES]
 WRITES = ("train", "evaluate", "targets", "predict", "demo")
 """Verbs that write into a run folder; these get a copy."""
 
+SERVES = ("view", "annotate", "demo")
+"""Verbs that do not end by themselves, and the one that made the run."""
+
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
@@ -64,7 +67,7 @@ def test_commands_of_the_pages_parse(name, words):
     assert cli._parser().parse_args(words).verb == words[0]
 
 
-RUNNABLE = [(n, w) for n, w in COMMANDS if any(p.startswith("runs/demo") for p in w) and w[0] not in ("view", "demo")]
+RUNNABLE = [(n, w) for n, w in COMMANDS if any(p.startswith("runs/demo") for p in w) and w[0] not in SERVES]
 
 
 @pytest.mark.parametrize(("name", "words"), RUNNABLE, ids=lambda part: part if isinstance(part, str) else part[0])

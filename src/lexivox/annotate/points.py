@@ -28,8 +28,8 @@ class Clean:
     Attributes:
         enabled: False keeps every point inside the mask.
         min_cluster_size: of HDBSCAN; smaller groups are noise.
-        reach_m: points inside the mask within this distance of the kept cluster, or of points so reached, are kept
-            too: HDBSCAN alone cuts objects where their rings of points lie far apart. 0 = HDBSCAN alone.
+        reach_m: points inside the mask within this distance of a cluster, or of points so reached, join it, and so do
+            other clusters: HDBSCAN alone cuts objects where their rings of points lie apart. 0 = HDBSCAN alone.
         rank: which cluster to keep: 0 the largest, 1 the next, ...; after the smallest comes the largest again.
 
     Raises:
@@ -93,11 +93,11 @@ def propose_points(
     everything = torch.ones_like(index, dtype=torch.bool)
     if not clean.enabled:
         return Proposal(index, everything, 0)
-    cluster = find_clusters(xyz[index], clean.min_cluster_size)
+    cluster = join_clusters(xyz[index], find_clusters(xyz[index], clean.min_cluster_size), clean.reach_m)
     count = int(cluster.max()) + 1 if len(cluster) else 0
     if not count:
         return Proposal(index, everything, 0)
-    return Proposal(index, grow(xyz[index], cluster == clean.rank % count, clean.reach_m), count)
+    return Proposal(index, cluster == clean.rank % count, count)
 
 
 def points_in_mask(
@@ -143,9 +143,19 @@ def find_clusters(xyz: Float[Tensor, "N 3"], min_cluster_size: int = MIN_CLUSTER
 
 def _by_size(cluster: Int64[Tensor, "N"]) -> Int64[Tensor, "N"]:
     """Clusters renumbered, the largest first; of equal ones the one that was first. Noise stays -1."""
-    sizes = torch.bincount(cluster[cluster >= 0])
+    sizes = torch.bincount(cluster[cluster >= 0])  # empty ones come last
     rank = sizes.argsort(descending=True, stable=True).argsort()
     return torch.where(cluster >= 0, rank[cluster.clamp_min(0)], -1) if len(sizes) else cluster
+
+
+def join_clusters(xyz: Float[Tensor, "N 3"], cluster: Int64[Tensor, "N"], reach_m: float) -> Int64[Tensor, "N"]:
+    """Clusters with the points that they reach; those that reach each other are one. Numbered by size again."""
+    joined = torch.full_like(cluster, -1)
+    for number in range(int(cluster.max()) + 1 if len(cluster) else 0):
+        own = cluster == number
+        if (joined[own] < 0).all():  # no larger one has reached it
+            joined[grow(xyz, own, reach_m)] = number
+    return _by_size(joined)
 
 
 def grow(xyz: Float[Tensor, "N 3"], chosen: Bool[Tensor, "N"], reach_m: float) -> Bool[Tensor, "N"]:

@@ -100,7 +100,8 @@ class AnnotateSite:
             {"token": token, "drive": drive}
             for token, drive in zip(self.dataset.tokens, self.dataset.drives, strict=True)
         ]
-        return {"title": self.title, "frames": frames, "segmenter": self.segmenter.name, **self._annotations()}
+        segmenter = {"segmenter": self.segmenter.name, "boxIsMask": isinstance(self.segmenter, BoxSegmenter)}
+        return {"title": self.title, "frames": frames, **segmenter, **self._annotations()}
 
     def _annotations(self) -> dict[str, Any]:
         """Those of keyframes that the data set has, and how many others the folder holds."""

@@ -170,7 +170,7 @@ class Annotator {
     try {
       const found = await fetchJson("/propose", { frame: this.frame, ...wish, clean: { ...this.clean, rank } });
       if (this.turn !== turn || this.call !== call) return;
-      const kept = new Set(found.kept), picture = found.mask && (await maskPicture(found.mask));
+      const kept = new Set(found.kept), shown = !(wish.box && this.data.boxIsMask), picture = shown && found.mask && (await maskPicture(found.mask));
       const note = { ...found, wish, camera: wish.camera, box: wish.box, picture, rank, before, dropped: new Set(found.inside.filter((row) => !kept.has(row))) };
       this.selection.replace(before.concat(found.kept), note);
       this.cloud.lookAt(found.kept);
@@ -269,8 +269,9 @@ class Annotator {
 
   aboutMask(note) {
     if (!note) return "Drag a box around an object on the image.";
-    const by = note.box ? this.data.segmenter : "a file", clusters = note.clusters === 1 ? "1 cluster" : `${note.clusters} clusters`;
-    const kept = !this.clean.enabled ? "no clean-up" : note.clusters ? `cluster ${note.rank + 1} of ${note.clusters}`.replace("cluster 1 of 1", clusters) : "no cluster found, all kept";
+    const by = note.box ? this.data.segmenter : "a file";
+    const found = note.clusters === 1 ? "1 cluster" : note.clusters ? `cluster ${note.rank + 1} of ${note.clusters}` : "no cluster found, all kept";
+    const kept = this.clean.enabled ? found : "no clean-up";
     return `${number(note.kept.length)} of ${number(note.inside.length)} points in the mask · ${kept} · mask: ${by}`;
   }
 

@@ -45,6 +45,7 @@ class Photo {
   down(e) {
     if (!this.camera) return;
     this.canvas.setPointerCapture(e.pointerId);
+    this.hover = -1;
     const at = this.at(e), moves = e.button !== 0 || e.ctrlKey || e.metaKey;
     if (moves) this.drag = { kind: "move", last: at };
     else if (this.app.tool === "box") this.drag = { kind: "box", from: at, to: at, adds: e.shiftKey };

@@ -58,6 +58,6 @@ def kind_of(root: str | PathLike[str]) -> str:
         return "nuscenes"
     if (root / "lidar").is_dir() or any(root.glob("*/lidar")):
         return "pandaset"
-    if (root / "sequences").is_dir():
+    if any(root.glob("sequences/*/velodyne")) or any(root.glob("*/velodyne")):
         return "semantickitti"
     raise DataError(f"folder of a recording must look like one of {', '.join(KINDS)}; got another. Check {root}")
