@@ -18,7 +18,6 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from finished_runs import finished_run, seeded
@@ -120,14 +119,21 @@ def means(config: ExperimentConfig, scores: Scores) -> dict[str, tuple[float, fl
 
 def write(out: Path, cells: dict[str, ExperimentConfig], scores: Scores) -> None:
     table = {
-        recipe: {"published": asdict(TABLE1[recipe]), "ours": means(config, scores)} for recipe, config in cells.items()
+        recipe: {
+            "published": {metric: number.value for metric, number in TABLE1[recipe].items()},
+            "ours": means(config, scores),
+        }
+        for recipe, config in cells.items()
     }
     saved = {"table": table, "runs": scores}
     write_atomically(out / "table1.json", lambda file: file.write(json.dumps(saved, indent=2).encode()))
     write_atomically(out / "table1.md", lambda file: file.write(markdown(cells, scores).encode()))
 
 
-def shown(mean: float, deviation: float | None) -> str:
+def shown(mean: float | None, deviation: float | None = None) -> str:
+    """Percent."""
+    if mean is None:
+        return "–"
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
@@ -138,10 +144,14 @@ def markdown(cells: dict[str, ExperimentConfig], scores: Scores) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for recipe, config in cells.items():
-        cell = TABLE1[recipe]
+        published = TABLE1[recipe]
         miou, iou, lidar = (shown(*score) for score in means(config, scores).values())
-        published = "–" if cell.iou is None else f"{cell.iou:.1f}"
-        lines.append(f"| ({cell.part}) | {cell.place} | {miou} | {cell.miou:.1f} | {iou} | {published} | {lidar} |")
+        their_miou, their_iou = (
+            shown(published[name].value if name in published else None) for name in ("mIoU", "IoU")
+        )
+        number = published["mIoU"]
+        cells_of_row = (f"({number.table[-1]})", number.method, miou, their_miou, iou, their_iou, lidar)
+        lines.append(f"| {' | '.join(cells_of_row)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -52,11 +52,11 @@ def test_the_table_has_mean_and_spread_beside_the_published_value(replica, cells
     scores = {config.name: {0: row, 1: row | {"miou": 0.12}} for config in cells.values()}
     text = replica.markdown(cells, scores)
     # Mean of 10 and 12 is 11, their standard deviation sqrt(2) = 1.4.
-    assert "| (a) | lambda 0.50 | 11.0 ± 1.4 | 12.0 | 40.0 ± 0.0 | 30.5 | 30.0 ± 0.0 |" in text
+    assert "| (a) | λ 0.50 | 11.0 ± 1.4 | 12.0 | 40.0 ± 0.0 | 30.5 | 30.0 ± 0.0 |" in text
     assert "| (c) | N_occ 3, N_ft 3 | 11.0 ± 1.4 | 15.5 | 40.0 ± 0.0 | – |" in text
     alone = replica.markdown(cells, {name: {0: row} for name in scores})
-    assert "| (a) | lambda 0.50 | 10.0 | 12.0 | 40.0 | 30.5 | 30.0 |" in alone  # one seed has no spread
+    assert "| (a) | λ 0.50 | 10.0 | 12.0 | 40.0 | 30.5 | 30.0 |" in alone  # one seed has no spread
     replica.write(tmp_path, cells, scores)
     saved = json.loads((tmp_path / "table1.json").read_text())
-    assert saved["table"]["pop3d_table1a_lambda050"]["published"]["iou"] == 30.5
+    assert saved["table"]["pop3d_table1a_lambda050"]["published"] == {"mIoU": 0.12, "IoU": 0.305}
     assert (tmp_path / "table1.md").read_text() == text

@@ -7,10 +7,11 @@ heads (paper 4.3). Scores are those of the whole validation split. ResNet-101 at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from lexivox.config import ExperimentConfig
+from lexivox.evaluate.published import TABLE1 as NUMBERS
+from lexivox.evaluate.published import PublishedNumber
 from lexivox.recipes.pop3d import (
     RESNET50,
     RESNET101,
@@ -111,27 +112,8 @@ def pop3d_table1c_occ3_ft3(root: str = ROOT) -> ExperimentConfig:
     return ablation("pop3d_table1c_occ3_ft3", root, depth=101, occupancy_layers=3, language_layers=3)
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """Where a cell stands, and its published scores in percent."""
-
-    part: str
-    place: str
-    miou: float
-    iou: float | None = None
-
-
-TABLE1: dict[str, Cell] = {
-    "pop3d_table1a_lambda100": Cell("a", "lambda 1.00", 12.0, 30.0),
-    "pop3d_table1a_lambda050": Cell("a", "lambda 0.50", 12.0, 30.5),
-    "pop3d_table1a_lambda025": Cell("a", "lambda 0.25", 11.9, 30.5),
-    "pop3d_table1b_rn50_half": Cell("b", "450x800, RN50", 12.0),
-    "pop3d_table1b_rn101_half": Cell("b", "450x800, RN101", 15.1),
-    "pop3d_table1b_rn50_full": Cell("b", "900x1600, RN50", 12.3),
-    "pop3d_table1b_rn101_full": Cell("b", "900x1600, RN101", 15.2),
-    "pop3d_table1c_occ2_ft2": Cell("c", "N_occ 2, N_ft 2", 15.4),
-    "pop3d_table1c_occ2_ft3": Cell("c", "N_occ 2, N_ft 3", 15.3),
-    "pop3d_table1c_occ3_ft2": Cell("c", "N_occ 3, N_ft 2", 15.3),
-    "pop3d_table1c_occ3_ft3": Cell("c", "N_occ 3, N_ft 3", 15.5),
+TABLE1: dict[str, dict[str, PublishedNumber]] = {
+    recipe: {number.metric: number for number in NUMBERS if number.recipe == recipe}
+    for recipe in dict.fromkeys(number.recipe for number in NUMBERS)
 }
-"""Recipe to its cell, in the order of the paper."""
+"""Recipe to its published numbers by metric, ``"mIoU"`` and in part a ``"IoU"``, in the order of the paper."""
