@@ -103,3 +103,7 @@ def test_description_rebuilds_the_encoder(folder) -> None:
     assert again.space == encoder.space
     assert again.dim == encoder.dim
     assert torch.equal(again.encode(["car"]), encoder.encode(["car"]))
+
+
+def test_the_templates_are_the_official_ones(case) -> None:
+    assert sorted(clip_templates()) == case["prompts/templates_sorted_utf8"].tolist()
