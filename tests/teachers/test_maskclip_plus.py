@@ -121,6 +121,11 @@ def test_a_teacher_of_an_eighth_of_the_enlarged_image(checkpoint) -> None:
     assert teacher.fingerprint != MaskClipPlusTeacher(WORDS, checkpoint).fingerprint
 
 
+def test_a_missing_file_is_said_before_anything_is_computed(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="weights must be a file; got No such file"):
+        _ = MaskClipPlusTeacher(WORDS, tmp_path / "none.pth").fingerprint
+
+
 def test_other_checkpoints_are_refused(tmp_path) -> None:
     arrays = published(50)
     del arrays["backbone.layer4.0.conv2.weight"]

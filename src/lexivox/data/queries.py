@@ -87,7 +87,7 @@ _EXTRA = {
 
 def evaluated_queries(raw: ClassQueries) -> ClassQueries:
     """Queries of the sixteen classes from those of the raw ones; what means no class is not asked for."""
-    classes: dict[str, tuple[str, ...]] = {name: () for name in NUSCENES16.evaluated_names}
+    classes: dict[str, tuple[str, ...]] = dict.fromkeys(NUSCENES16.evaluated_names, ())
     for name, queries in raw.items():
         number = NUSCENES16_FROM_RAW.table[NUSCENES_RAW.index_of(name)]
         if number != NUSCENES16.ignore:

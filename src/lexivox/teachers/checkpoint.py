@@ -138,12 +138,8 @@ def load_image_text(folder: Path, kinds: tuple[str, ...]) -> Any:
     return model.eval().requires_grad_(False)
 
 
-@lru_cache(maxsize=32)
 def fingerprint(folder: Path) -> str:
-    """Eight hex digits of the weights: size and 32 evenly spaced blocks of every safetensors file.
-
-    Blocks, not all bytes: the name of a space is asked for long before the weights are, and large towers
-    take seconds to hash. Different trainings differ in every block.
+    """Eight hex digits of the weights of a folder, its safetensors files.
 
     Raises:
         ConfigError: no safetensors file.
@@ -154,9 +150,25 @@ def fingerprint(folder: Path) -> str:
             "model folder must hold *.safetensors weights; got none (pickled weights are never loaded). "
             f"Convert them first: {folder}"
         )
+    return files_fingerprint(tuple(files))
+
+
+@lru_cache(maxsize=32)
+def files_fingerprint(files: tuple[Path, ...]) -> str:
+    """Eight hex digits of files: size and 32 evenly spaced blocks of each.
+
+    Blocks, not all bytes: the name of a space is asked for long before the weights are, and large towers
+    take seconds to hash. Different trainings differ in every block.
+
+    Raises:
+        WeightsError: a file cannot be read.
+    """
     digest = hashlib.sha256()
-    for file in files:
-        _hash_blocks(file, digest)
+    try:
+        for file in files:
+            _hash_blocks(file, digest)
+    except OSError as error:
+        raise WeightsError(f"weights must be a file; got {error.strerror}. Check: {files[0]}") from None
     return digest.hexdigest()[:8]
 
 

@@ -19,7 +19,8 @@ from lexivox.backbones.resnet import BLOCKS, FrozenNorm, ResNet
 from lexivox.errors import ConfigError, WeightsError
 from lexivox.ops.resample import fit_within
 from lexivox.teachers.base import TextEncoder
-from lexivox.teachers.frozen import frozen, weights_fingerprint
+from lexivox.teachers.checkpoint import files_fingerprint
+from lexivox.teachers.frozen import frozen
 from lexivox.weights.checkpoint import read_checkpoint
 
 DIM = 512
@@ -96,7 +97,7 @@ class MaskClipPlusTeacher:
     def fingerprint(self) -> str:
         """Everything besides the images that the features depend on."""
         size = f"{self.fit_hw[0]}x{self.fit_hw[1]}"
-        return f"{self.space}-maskclip+-{size}-{weights_fingerprint(self.network)}"
+        return f"{self.space}-maskclip+-{size}-{files_fingerprint((Path(self.weights),))}"
 
     def features(self, images: UInt8[Tensor, "V 3 H W"]) -> Float[Tensor, "V D h w"]:
         """Features at an eighth of the enlarged image.
