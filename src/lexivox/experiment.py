@@ -36,6 +36,7 @@ from lexivox.train.checkpoint import fill_model, load_weights, save_weights
 from lexivox.train.data import TrainingSteps
 from lexivox.train.engine import Engine, open_engine
 from lexivox.train.loop import WEIGHTS_FILE, OnStep, Trainer
+from lexivox.weights.checkpoint import read_checkpoint
 from lexivox.weights.published import ImportReport, fill_published
 
 OnProgress = Callable[[str, int, int], None]
@@ -187,9 +188,10 @@ class Experiment:
         Raises:
             WeightsError: the file does not fit the config's model; nothing was written.
         """
+        found = read_checkpoint(file)
         words = (text_encoder or self.text_encoder) if self.config.heads.language else None
         model = build_model(self.config, words.dim if words else 0, words, fetch_weights=False)
-        report = fill_published(model, file)
+        report = fill_published(model, found, file)
         self._describe(words)
         save_weights(self.run_dir / WEIGHTS_FILE, model.state_dict())
         return report

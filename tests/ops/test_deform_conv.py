@@ -82,7 +82,7 @@ def test_channels_of_the_offset_are_pairs_of_dy_and_dx_and_then_masks() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
 def test_gradients(shape: tuple[int, int, int]) -> None:
-    x, offset, mask, weight = case(*shape, size=(3, 4))
+    x, offset, mask, weight = case(*shape, size=(2, 3))
     inputs = [tensor.requires_grad_() for tensor in (x[:, :2].clone(), offset, mask, weight[:2, :2].clone())]
     assert gradcheck(lambda *tensors: modulated_deform_conv2d(*tensors, *shape), inputs)
 
@@ -113,3 +113,18 @@ def test_bfloat16_gradients_are_close() -> None:
 
 def test_no_images() -> None:
     assert ModulatedDeformConv2d(3, 4)(torch.zeros(0, 3, 5, 5)).shape == (0, 4, 5, 5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
+def test_gpu_equals_cpu(dtype: torch.dtype, tolerance: float) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        inputs = [tensor.float().to(device).requires_grad_() for tensor in case(1, 1, 1, (20, 31))]
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            out = modulated_deform_conv2d(*inputs, 1, 1, 1)
+        out.float().square().sum().backward()
+        found.append([out.float().detach().cpu(), *[tensor.grad.cpu() for tensor in inputs]])
+    for expected, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, atol=tolerance * float(expected.abs().max()), rtol=0.0)

@@ -7,8 +7,10 @@ import torch
 
 from lexivox.config import HeadConfig, HeadsConfig, SemanticConfig
 from lexivox.errors import WeightsError
+from lexivox.model import OccupancyModel
+from lexivox.weights.checkpoint import read_checkpoint
 from lexivox.weights.keys import DERIVED, modern_name, published_names
-from lexivox.weights.published import fill_published
+from lexivox.weights.published import ImportReport, fill_published
 from tests.rig import batch_of, ring
 from tests.weights.published import equal_states, full, model_of, published_state, save, small
 
@@ -17,6 +19,10 @@ from tests.weights.published import equal_states, full, model_of, published_stat
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = model_of(small(), 6)
     return save(published_state(source), tmp_path_factory.mktemp("weights") / "small.pth")
+
+
+def filled(model: OccupancyModel, file: Path) -> ImportReport:
+    return fill_published(model, read_checkpoint(file), file)
 
 
 def changed(file: Path, tmp_path: Path, **arrays) -> Path:
@@ -28,7 +34,7 @@ def changed(file: Path, tmp_path: Path, **arrays) -> Path:
 
 def test_every_array_is_filled_from_its_own_name(file: Path) -> None:
     model = model_of(small(), 6)
-    report = fill_published(model, file)
+    report = filled(model, file)
     state = torch.load(file, weights_only=True)["state_dict"]
     for ours, theirs in published_names(model.state_dict()).items():
         assert torch.equal(model.state_dict()[ours], state[f"module.{theirs}"])
@@ -41,8 +47,8 @@ def test_every_array_is_filled_from_its_own_name(file: Path) -> None:
 def test_bare_and_wrapped_files_are_the_same(file: Path, tmp_path: Path, prefix: str, wrapped: bool) -> None:
     state = {n.removeprefix("module."): t for n, t in torch.load(file, weights_only=True)["state_dict"].items()}
     one, two = model_of(small(), 6), model_of(small(), 6)
-    fill_published(one, file)
-    fill_published(two, save(state, tmp_path / "other.pth", prefix, wrapped))
+    filled(one, file)
+    filled(two, save(state, tmp_path / "other.pth", prefix, wrapped))
     assert equal_states(one, two)
 
 
@@ -56,8 +62,8 @@ def test_old_names_are_read(file: Path, tmp_path: Path) -> None:
     state = torch.load(file, weights_only=True)["state_dict"]
     renamed = {old(name.removeprefix("module.")): tensor for name, tensor in state.items()}
     one, two = model_of(small(), 6), model_of(small(), 6)
-    fill_published(one, file)
-    report = fill_published(two, save(renamed, tmp_path / "old.pth"))
+    filled(one, file)
+    report = filled(two, save(renamed, tmp_path / "old.pth"))
     assert equal_states(one, two)
     assert "pts_bbox_head.bev_embedding_hw.weight" in report.renamed
     offsets = "img_backbone.layer3.0.conv2_offset.weight"
@@ -72,7 +78,7 @@ def test_tpvformer_fills_a_semantic_head(tmp_path: Path) -> None:
     assert state["tpv_aggregator.classifier.weight"].shape == (18, 8)
     assert not any("_ft" in name for name in state)
     model = model_of(config)
-    fill_published(model, save(state, tmp_path / "tpvformer.pth", "", wrapped=False))
+    filled(model, save(state, tmp_path / "tpvformer.pth", "", wrapped=False))
     assert torch.equal(model.heads["semantic"].classifier.weight, state["tpv_aggregator.classifier.weight"])
 
 
@@ -93,13 +99,13 @@ def test_tpvformer_fills_a_semantic_head(tmp_path: Path) -> None:
 )
 def test_files_that_do_not_fit_are_refused(file: Path, tmp_path: Path, arrays: dict, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        fill_published(model_of(small(), 6), changed(file, tmp_path, **arrays))
+        filled(model_of(small(), 6), changed(file, tmp_path, **arrays))
 
 
 def test_a_refused_file_changes_nothing(file: Path, tmp_path: Path) -> None:
     model = model_of(small(), 6)
     with pytest.raises(WeightsError):
-        fill_published(model, changed(file, tmp_path, **{"tpv_head.level_embeds": None}))
+        filled(model, changed(file, tmp_path, **{"tpv_head.level_embeds": None}))
     assert equal_states(model, model_of(small(), 6))
 
 
@@ -108,7 +114,7 @@ def test_weights_of_something_else_name_what_differs(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"got 0 of \d+ names, \d+ missing \(img_backbone.*\); 1 unknown \(conv.weight\)"
     ):
-        fill_published(model_of(small(), 6), path)
+        filled(model_of(small(), 6), path)
 
 
 def test_a_model_of_another_kind_is_refused(file: Path) -> None:
@@ -117,7 +123,7 @@ def test_a_model_of_another_kind_is_refused(file: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"a model must be the published one .* 2 arrays of its own \(encoder.profile"
     ):
-        fill_published(model, file)
+        filled(model, file)
 
 
 def test_published_channels_load_and_run(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_published_channels_load_and_run(tmp_path: Path) -> None:
     )
     with torch.no_grad():
         before = model.encode(batch).read("language", xyz, owner)
-        fill_published(model, path)
+        filled(model, path)
         scene = model.encode(batch)
         after = scene.read("language", xyz, owner)
     assert scene.read("occupancy", xyz, owner).shape == (1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from lexivox.errors import WeightsError
-from lexivox.weights.checkpoint import read_checkpoint
 from lexivox.weights.keys import DERIVED, PLANES, modern_name, published_names
 from lexivox.weights.match import fill
 
@@ -33,10 +33,12 @@ class ImportReport:
     dropped: tuple[str, ...] = ()
 
 
-def fill_published(model: nn.Module, path: str | Path) -> ImportReport:
+def fill_published(model: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> ImportReport:
     """Fill a model of ours with a released POP-3D or TPVFormer checkpoint.
 
     Args:
+        found: what :func:`lexivox.weights.checkpoint.read_checkpoint` gave.
+        path: where that came from, for messages.
         model: a :class:`lexivox.model.OccupancyModel` of the published architecture. Its occupancy head takes
             POP-3D's two logits, or its semantic head TPVFormer's classes.
 
@@ -44,7 +46,6 @@ def fill_published(model: nn.Module, path: str | Path) -> ImportReport:
         WeightsError: the file and the model differ in any name or shape, or the file's reference points lie
             elsewhere than the model's, that is, it was trained on another grid.
     """
-    found = read_checkpoint(path)
     given = {modern_name(name): tensor for name, tensor in found.items()}
     if len(given) < len(found):
         raise WeightsError(f"a checkpoint must name every array once; got old and new names of one. Check: {path}")

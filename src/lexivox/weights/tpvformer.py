@@ -14,7 +14,8 @@ def released_places(grid: VoxelGrid, xyz: Float[Tensor, "P 3"]) -> Float[Tensor,
 
     It cuts the box into one voxel less than the grid has along each axis, so that only points on or beyond the upper
     faces fall into the last; rounds points down to a voxel; and reads at that voxel's lower corner in the full grid.
-    POP-3D and lexivox read at the point itself. Voxels are the same in both. Use it as ``scene.read("semantic", released_places(grid, xyz), batch)``.
+    POP-3D and lexivox read at the point itself. Voxels are the same in both. Use it as
+    ``scene.read("semantic", released_places(grid, xyz), batch)``.
     """
     lower, upper, shape = (xyz.new_tensor(values) for values in (grid.lower_m, grid.upper_m, grid.shape))
     step = (upper - lower) / (shape - 1)
