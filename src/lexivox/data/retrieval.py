@@ -8,6 +8,7 @@ see, once for each camera (spec pop3d 7.4).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -206,4 +207,9 @@ def _mask_names(annotations: Sequence[RetrievalAnnotation]) -> list[str]:
 
 
 def _save(path: Path, values: Tensor) -> None:
-    write_atomically(path, lambda file: np.save(file, values.cpu().numpy(), allow_pickle=False))
+    """Write one array; a file that holds it already stays, so that adding one annotation to hundreds is quick."""
+    stream = io.BytesIO()
+    np.save(stream, values.cpu().numpy(), allow_pickle=False)
+    content = stream.getvalue()
+    if not (path.is_file() and path.read_bytes() == content):
+        write_atomically(path, lambda file: file.write(content))

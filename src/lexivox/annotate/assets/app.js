@@ -268,7 +268,7 @@ class Annotator {
   }
 
   aboutMask(note) {
-    if (!note) return "Drag a box around an object on the image.";
+    if (!note) return this.selection.size ? "Click points, or draw around them, to change them." : "Drag a box around an object on the image.";
     const by = note.box ? this.data.segmenter : "a file";
     const found = note.clusters === 1 ? "1 cluster" : note.clusters ? `cluster ${note.rank + 1} of ${note.clusters}` : "no cluster found, all kept";
     const kept = this.clean.enabled ? found : "no clean-up";
