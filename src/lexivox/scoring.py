@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from lexivox.config import DataConfig, ExperimentConfig, NuscenesData
 from lexivox.config_text import load_config
@@ -75,6 +78,7 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
         on_progress=lambda done, total: on_progress("evaluating", done, total),
     )
     evaluation.notes = silent_classes(words, table)
+    evaluation.subject = fingerprint(model)
     if benchmark is not None:
         benchmark.score(
             evaluation.methods,
@@ -90,6 +94,15 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     return evaluation
 
 
+def fingerprint(model: OccupancyModel) -> str:
+    """A short hash of the weights, so that parts of two trainings are never taken for one evaluation."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def _benchmark(run: Experiment, options: EvaluateOptions) -> RetrievalBenchmark | None:
     if options.retrieval is None:
         return None
@@ -102,6 +115,8 @@ def _methods(
     run: Experiment, model: OccupancyModel, words: Vocabulary | None, options: EvaluateOptions
 ) -> dict[str, Method]:
     table: ClassTable = run.val_dataset.classes  # type: ignore[assignment]
+    if options.predictions is not None and not options.predictions.is_dir():
+        raise DataError(f"predictions must be a folder of maps; got none. Check {options.predictions}")
     own = SavedMaps(options.predictions, model.grid, table, words) if options.predictions else None
     methods: dict[str, Method] = {
         "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words)
@@ -247,6 +262,12 @@ def merge_parts(run_dir: Path, table: ClassTable) -> Evaluation:
             evaluations.append(Evaluation.from_json(path.read_text(encoding="utf-8"), table))
         except (DataError, UnicodeDecodeError) as error:
             raise DataError(f"{error} The file: {path}") from None
+    counts = sorted({evaluation.parts[0].count for evaluation in evaluations})
+    if len(counts) > 1:
+        raise DataError(
+            f"parts to merge must be shares of one division; got some of {' and some of '.join(map(str, counts))}. "
+            f"Remove the older ones: {run_dir / 'parts'}"
+        )
     merged = evaluations[0]
     for evaluation in evaluations[1:]:
         merged = merged.merge(evaluation)

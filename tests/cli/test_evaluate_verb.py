@@ -17,7 +17,7 @@ from lexivox.evaluate.protocol import PROTOCOLS, PUBLISHED
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.truth import sweep_points
 from lexivox.experiment import load, open_run
-from lexivox.scoring import EvaluateOptions, count_run, find_keyframe, merge_parts
+from lexivox.scoring import EvaluateOptions, count_run, find_keyframe, fingerprint, merge_parts
 
 
 def quiet(work: str, done: int, total: int) -> None:
@@ -84,6 +84,10 @@ def test_parts_must_be_complete_and_alike(run_copy, capsys):
     count_run(experiment, model, EvaluateOptions(part=Part(1, 2)), quiet)
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
     assert "parts of an evaluation must be complete; got 1/2" in capsys.readouterr().err
+    count_run(experiment, model, EvaluateOptions(part=Part(3, 3)), quiet)
+    assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
+    assert "must be shares of one division; got some of 2 and some of 3" in capsys.readouterr().err
+    (run_copy / "parts" / "part_3_of_3.json").unlink()
     path = run_copy / "parts" / "part_1_of_2.json"
     path.write_text(path.read_text()[:-40])
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
@@ -113,6 +117,7 @@ def test_saved_maps_of_half_of_the_keyframes(run_copy, no_report, capsys):
         (["--protocol", "paper"], "protocol must be one of recommended, published"),
         (["--part", "3/2"], "a part must be one of 1/n to n/n; got 3/2"),
         (["--retrieval", "nowhere"], "a retrieval benchmark must hold its lists; got none"),
+        (["--predictions", "nowhere"], "predictions must be a folder of maps; got none"),
     ],
 )
 def test_wrong_options_are_one_line(tiny_run, capsys, monkeypatch, words, line):
@@ -127,6 +132,15 @@ def test_keyframes_are_found_beyond_the_split(tiny_run):
     trained, held_out = experiment.train_samples.dataset.tokens[0], experiment.val_dataset.tokens[1]
     assert [find(token).token for token in (trained, held_out)] == [trained, held_out]
     assert find("elsewhere") is None
+
+
+def test_other_weights_are_another_subject(tiny_run):
+    model = load(tiny_run)
+    before = fingerprint(model)
+    assert before == fingerprint(load(tiny_run))
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-3
+    assert fingerprint(model) != before
 
 
 def test_nothing_was_merged_by_accident(tiny_run):

@@ -188,6 +188,7 @@ def test_what_must_not_be_added_is_refused():
         scored(drive(5), part=Part(2, 2)),
         scored(data, part=Part(2, 2), protocols=(PUBLISHED,)),
         evaluate({"guess": Guess()}, data, GRID, NUSCENES16, protocols=ALL, part=Part(2, 2)),
+        replace(second, subject="other weights"),
     ):
         with pytest.raises(ShapeError, match="merged parts must score the same methods on the same split; got"):
             first.merge(other)

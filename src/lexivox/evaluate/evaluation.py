@@ -117,6 +117,7 @@ class Evaluation:
         protocols: in the order of the tables; the first gives the headlines.
         methods: by name.
         parts: which shares of the split are inside.
+        subject: what was scored, such as a hash of the weights: parts of two models are never added up.
         nothing_to_score: keyframes without a single class that counts, as when all labels are ignored.
         notes: what a reader must know.
     """
@@ -125,6 +126,7 @@ class Evaluation:
     protocols: tuple[Pop3dProtocol, ...]
     methods: dict[str, MethodScore]
     parts: tuple[Part, ...] = (Part(),)
+    subject: str = ""
     nothing_to_score: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -134,10 +136,11 @@ class Evaluation:
         Raises:
             ShapeError: they score other splits, follow other protocols, or hold a keyframe both.
         """
-        if (self.split, self.protocols) != (other.split, other.protocols) or set(self.methods) != set(other.methods):
+        same = (self.split, self.protocols, self.subject) == (other.split, other.protocols, other.subject)
+        if not same or set(self.methods) != set(other.methods):
             raise ShapeError(
                 f"merged parts must score the same methods on the same split; got {_identity(self)} and "
-                f"{_identity(other)}. Evaluate all parts with the same options."
+                f"{_identity(other)}. Evaluate all parts with the same weights and options."
             )
         return replace(
             self,
@@ -195,6 +198,7 @@ class Evaluation:
             "version": VERSION,
             "split": asdict(self.split),
             "protocols": [asdict(protocol) for protocol in self.protocols],
+            "subject": self.subject,
             "parts": [asdict(part) for part in self.parts],
             "nothing_to_score": self.nothing_to_score,
             "notes": self.notes,
@@ -220,6 +224,7 @@ class Evaluation:
                 protocols,
                 {name: _restored(state, protocols, table) for name, state in content["methods"].items()},
                 tuple(Part(**part) for part in content["parts"]),
+                str(content["subject"]),
                 tuple(content["nothing_to_score"]),
                 tuple(content["notes"]),
             )
@@ -229,7 +234,8 @@ class Evaluation:
 
 def _identity(evaluation: Evaluation) -> str:
     split, protocols = evaluation.split, ", ".join(protocol.name for protocol in evaluation.protocols)
-    return f"{', '.join(evaluation.methods)} on {split.tokens} of {split.data} {split.fingerprint[:8]} ({protocols})"
+    who = f"{', '.join(evaluation.methods)} {evaluation.subject}".strip()
+    return f"{who} on {split.tokens} of {split.data} {split.fingerprint[:8]} ({protocols})"
 
 
 def _restored(state: Mapping[str, Any], protocols: Sequence[Pop3dProtocol], table: ClassTable) -> MethodScore:
