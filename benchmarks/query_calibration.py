@@ -19,14 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lexivox.data.collate import grid_from_lidar
 from lexivox.evaluate.retrieval import average_precision
-from lexivox.evaluate.run import truth_of
 from lexivox.experiment import Experiment, load, open_run
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import COUNT, Calibrator, peak
 from lexivox.grounding.rivals import Rivals, score_rivals
 from lexivox.model import OccupancyModel
 from lexivox.ops.cosine import cosine_rows, inverse_lengths
+from lexivox.supervision.targets import project_lidar
 from lexivox.teachers.vocabulary import embed, vocabulary
 
 STREET = {
@@ -99,11 +100,12 @@ def keyframes(experiment: Experiment, model: OccupancyModel, part: str) -> Itera
     assert queries is not None
     for number in range(len(dataset)):
         sample = dataset[number]
-        prediction, truth = model.predict(sample), truth_of(sample, model.grid, dataset.classes)
-        inside = model.grid.contains(truth.xyz)
-        fine = queries.of_points(number, sample)[truth.seen][inside]
+        prediction = model.predict(sample)
+        xyz = grid_from_lidar(sample, model.grid).apply(sample.lidar.xyz)
+        inside = model.grid.contains(xyz) & project_lidar(sample)[1].any(dim=0)  # what a camera sees
+        fine = queries.of_points(number, sample)[inside]
         volume = torch.zeros((*model.grid.shape, len(queries.names)), dtype=torch.bool)
-        x, y, z = model.grid.index_from_xyz(truth.xyz[inside]).T
+        x, y, z = model.grid.index_from_xyz(xyz[inside]).T
         volume[x, y, z, fine] = True
         rows, (x, y, z) = prediction.read_occupied("language"), prediction.occupied_index.T
         counts = fine.bincount(minlength=len(queries.names))

@@ -13,7 +13,7 @@ from lexivox import cli
 REPO = Path(__file__).parents[2]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 NAMES = [page.relative_to(REPO).as_posix() for page in PAGES]
-WRITES = ("train", "evaluate", "targets", "predict", "demo")
+WRITES = ("train", "evaluate", "targets", "predict", "calibrate", "demo")
 """Verbs that write into a run folder; these get a copy."""
 
 SERVES = ("view", "annotate", "demo")
