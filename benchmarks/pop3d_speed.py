@@ -179,9 +179,10 @@ def ceilings(device: str, dtype: torch.dtype) -> tuple[float, float]:
     return 2.0 * size**3 / min(products), 8.0 * len(source) / min(copies)
 
 
-def seconds(device: str, work: Callable[[], object], repeats: int) -> list[float]:
-    """Processor seconds on a CPU that others use too, wall seconds on a GPU; after one warm-up."""
-    work()
+def seconds(device: str, work: Callable[[], object], repeats: int, warm_up: bool = True) -> list[float]:
+    """Processor seconds on a CPU that others use too, wall seconds on a GPU."""
+    if warm_up:
+        work()
     times = []
     for _ in range(repeats):
         clock = Clock(device)
@@ -201,6 +202,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=101, choices=[50, 101])
     parser.add_argument("--scale", type=float, default=1.0, help="of the images; 0.5 is the 450 x 800 of the ablations")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--warm-ups", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="torch.compile our backbone and neck")
     parser.add_argument("--without-port", action="store_true")
@@ -210,6 +212,7 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device, is_half = options.device, options.precision == "bfloat16"
     system = System(options.depth, options.scale).eval().to(device)
+    system.image.autocast = is_half
     plain = copy.deepcopy(system).to(memory_format=torch.contiguous_format)
     cameras = nuscenes_cameras(device)
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=is_half):
@@ -220,9 +223,9 @@ def main() -> None:
 
 
 def work_of(system: System, cameras: Cameras) -> dict[str, tuple[float, float]]:
-    image = system.image
-    sizes = image.preprocess.cameras(cameras).image_hw
-    pixels = torch.zeros(6, 3, *sizes, device=cameras.images.device)
+    """Operations, and numbers read and written, of every part; convolutions are counted without being computed."""
+    image = copy.deepcopy(system.image).to("meta")
+    pixels = torch.zeros(6, 3, *image.preprocess.cameras(cameras).image_hw, device="meta")
     stages: list[Tensor] = []
     backbone = convolution_work(image.backbone, lambda: stages.extend(port.backbone(image.backbone, pixels)))
     neck = convolution_work(image.pyramid, lambda: image.pyramid(stages))
@@ -232,33 +235,35 @@ def work_of(system: System, cameras: Cameras) -> dict[str, tuple[float, float]]:
 def report(
     options: argparse.Namespace, work: dict[str, tuple[float, float]], system: System, plain: System, cameras: Cameras
 ) -> None:
-    device, is_half = options.device, options.precision == "bfloat16"
+    device = options.device
     clocks: dict[str, list[Clock]] = {"ours": [], "port": []}
     current: list[Clock] = [Clock(device)]
     listen_to_latest(system, current)
-
-    def ours() -> list[Tensor]:
-        with current[0]("whole"):
-            return system(cameras, current[0])
-
-    def published() -> list[Tensor]:
-        with current[0]("whole"):
-            return port.forward(plain.image, plain.planes, list(plain.heads), cameras, current[0])
-
-    runs = {"ours": ours} | ({} if options.without_port else {"port": published})
-    outputs = {name: run() for name, run in runs.items()}  # a warm-up: compilation, caches
-    if "port" in outputs:
-        for mine, theirs in zip(outputs["ours"], outputs["port"], strict=True):
-            error = float((mine.double() - theirs.double()).norm() / theirs.double().norm())
-            print(f"ours differs from the port by {error:.1e} of its size")
-            assert error < (5e-2 if is_half else 1e-4), "the two must compute the same"
-    del outputs
-    for _ in range(options.repeats):
+    runs = {
+        "ours": lambda: system(cameras, current[0]),
+        "port": lambda: port.forward(plain.image, plain.planes, list(plain.heads), cameras, current[0]),
+    }
+    if options.without_port:
+        del runs["port"]
+    for repeat in range(-options.warm_ups, options.repeats):
+        outputs = {}
         for name, run in runs.items():
             current[0] = Clock(device)
-            run()
-            clocks[name].append(current[0])
+            with current[0]("whole"):
+                outputs[name] = run()
+            print(f"{name} {repeat}:", dict(current[0].cpu), f"wall {current[0].wall['whole']:.3f}", flush=True)
+            if repeat >= 0:
+                clocks[name].append(current[0])
+    if "port" in runs:
+        agree(outputs["ours"], outputs["port"], 5e-2 if options.precision == "bfloat16" else 1e-4)
     print_table(options, work, clocks)
+
+
+def agree(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        error = float((mine.double() - other.double()).norm() / other.double().norm())
+        print(f"ours differs from the port by {error:.1e} of its size")
+        assert error < tolerance, "the two must compute the same"
 
 
 def listen_to_latest(system: System, current: list[Clock]) -> None:

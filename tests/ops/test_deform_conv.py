@@ -9,6 +9,7 @@ from torch.autograd import gradcheck
 
 from lexivox.ops import deform_conv
 from lexivox.ops.deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
+from lexivox.ops.sampling import has_triton
 from tests.reference import deform_conv as slow
 
 SHAPES = [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 0, 1)]
@@ -41,6 +42,19 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = modulated_deform_conv2d(*inputs, 1, 1, 1)
     monkeypatch.setattr(deform_conv, "STRIP", 5)
     torch.testing.assert_close(modulated_deform_conv2d(*inputs, 1, 1, 1), expected, atol=1e-12, rtol=0.0)
+
+
+@pytest.mark.skipif(not has_triton(), reason="no triton; pip install triton (Linux)")
+@pytest.mark.parametrize("shape", SHAPES[2:])
+def test_one_kernel_gives_what_strips_give(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # there Triton's interpreter runs it
+    outputs = []
+    for takes in (False, True):
+        leaves = [tensor.to(device).requires_grad_() for tensor in case(*shape, size=(5, 4))]
+        monkeypatch.setattr(deform_conv, "takes_one_kernel", lambda device, takes=takes: takes)
+        out = modulated_deform_conv2d(*leaves, *shape)
+        outputs.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    torch.testing.assert_close(*outputs, atol=1e-10, rtol=0.0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

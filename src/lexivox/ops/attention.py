@@ -147,12 +147,12 @@ class ImageCrossAttention(nn.Module):
         batch, num_queries, channels = query.shape
         shape = (self.num_heads, self.num_levels, self.anchors[plane], self.points_per_anchor)
         row = seen.sample * num_queries + seen.query
-        # Linear layers run once per query; a pair copies the rows of its query.
-        offsets = self.sampling_offsets[plane](query).flatten(0, 1)[row].unflatten(-1, (*shape, 2))
-        weights = self.attention_weights[plane](query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        weights = weights.flatten(0, 1)[row].unflatten(-1, (self.num_levels, -1))
-        size = query.new_tensor([(w, h) for h, w in level_hw])
-        places = seen.uv[:, None, None, :, None, :] + offsets / size[:, None, None, :]
+        # Linear layers, softmax and scale run once per query; a pair copies the rows of its query.
+        size = query.new_tensor([(w, h) for h, w in level_hw])[:, None, None, :]
+        offsets = self.sampling_offsets[plane](query).flatten(0, 1).unflatten(-1, (*shape, 2)) / size
+        weights = self.attention_weights[plane](query).unflatten(-1, (self.num_heads, -1)).softmax(-1).flatten(0, 1)
+        weights = weights.index_select(0, row).unflatten(-1, (self.num_levels, -1))
+        places = offsets.index_select(0, row) + seen.uv[:, None, None, :, None, :]
         read = deformable_gather(value, level_hw, places.flatten(3, 4), weights, seen.count)
         slot = query.new_zeros(batch * num_queries, channels).index_add(0, row, read.to(query.dtype))
         return slot.unflatten(0, (batch, num_queries)) * seen.share[..., None]

@@ -2,8 +2,9 @@
 
 Every tap of the kernel reads the image at its own learned place and with its own learned weight. The taps of a
 strip of output pixels are gathered into rows, and the rows multiplied with the kernel while they are still in
-the cache; nothing of ``kernel area`` times the batch is ever held, neither forward nor backward
-(``benchmarks/deform_conv.py``: little more than the time of the matrix product).
+the cache; nothing of ``kernel area`` times the batch is ever held there, neither forward nor backward
+(``benchmarks/deform_conv.py``: little more than the time of the matrix product). On CUDA one Triton kernel reads the
+taps of all images at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lexivox.ops.sampling import bilinear_cells, gather_rows, table_from_maps
+from lexivox.ops.sampling import bilinear_cells, deformable_gather_triton, gather_rows, has_triton, table_from_maps
 
 STRIP = 512
 """Output pixels gathered at once on a CPU."""
@@ -66,6 +67,8 @@ def modulated_deform_conv2d(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     height, width = x.shape[-2:]
     places = tap_places(offset, weight.shape[-2:], stride, padding, dilation)
+    if takes_one_kernel(device):
+        return _read_at_once(x.to(dtype), places, mask, weight.to(dtype))
     rows, share = bilinear_cells(places, height, width)  # (N, h, w, K, 4)
     share = share * mask.permute(0, 2, 3, 1)[..., None].to(share.dtype)
     kernel = weight.permute(0, 2, 3, 1).flatten(1).to(dtype)  # (D, kh * kw * C)
@@ -73,6 +76,28 @@ def modulated_deform_conv2d(
         inputs = table_from_maps(x.to(dtype)), rows.flatten(1, 2), share.flatten(1, 2), kernel
         out: Tensor = _GatherMultiply.apply(*inputs)  # type: ignore[assignment]
     return out.unflatten(1, offset.shape[-2:]).movedim(-1, 1)
+
+
+def takes_one_kernel(device: str) -> bool:
+    """True where all taps of all images are read by one kernel: a GPU is idle while strips are handed to it."""
+    return device == "cuda" and has_triton()
+
+
+def _read_at_once(
+    x: Float[Tensor, "N C H W"],
+    places: Float[Tensor, "N h w K 2"],
+    mask: Float[Tensor, "N K h w"],
+    weight: Float[Tensor, "D C kh kw"],
+) -> Float[Tensor, "N D h w"]:
+    """The taps by :func:`deformable_gather_triton`, one sample each: value, places and masks get their gradients."""
+    height, width = x.shape[-2:]
+    value = x.permute(0, 2, 3, 1).flatten(1, 2)[:, :, None]  # no copy where channels come last
+    share = mask.permute(0, 2, 3, 1).to(places.dtype).reshape(-1, 1, 1, 1)
+    at = (places / places.new_tensor([width, height])).reshape(-1, 1, 1, 1, 2)
+    count = [len(at) // len(x)] * len(x)
+    taps = deformable_gather_triton(value, [(height, width)], at, share, count)
+    out = taps.unflatten(0, (*places.shape[:3], -1)).flatten(3) @ weight.permute(0, 2, 3, 1).flatten(1).T
+    return out.movedim(-1, 1)
 
 
 def tap_places(
