@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lexivox.data.types import Cameras
 from lexivox.encoders.camera import CameraEncoder
 from lexivox.encoders.image import ImageEncoder
 from lexivox.encoders.preprocess import PREPROCESSING, Preprocessing
 from lexivox.encoders.triplane import TriplaneEncoder
 from lexivox.fields import PixelField
+from lexivox.geometry.camera import image_from_grid
+from lexivox.geometry.transform import RigidTransform
 from tests.rig import GRID, batch_of, points, ring
 
 LIKE = torch.zeros(1)
@@ -32,6 +35,17 @@ def test_golden_network_input(golden: Path) -> None:
     ours = replace(BGR32, scale=scale)(bgr.flip(-1).permute(2, 0, 1)[None], like=LIKE)[0]
     torch.testing.assert_close(ours, expected, atol=2e-3, rtol=0.0)
     assert torch.equal(ours == 0, expected == 0)
+
+
+def test_golden_projections(golden: Path) -> None:
+    with np.load(golden / "pop3d_eval_labels.npz", allow_pickle=False) as archive:
+        case = {name.removeprefix("pre/"): torch.from_numpy(archive[name]) for name in archive.files if "pre/" in name}
+    lidar_from_cam = RigidTransform(case["sensor2lidar_rotation"][None], case["sensor2lidar_translation"][None])
+    blank = torch.zeros(1, 6, 3, 90, 160, dtype=torch.uint8)
+    cameras = Cameras(blank, case["cam_intrinsic"][None], lidar_from_cam.inverse(), tuple("abcdef"))
+    seen = replace(BGR32, scale=float(case["scale_rate"])).cameras(cameras)
+    ours = image_from_grid(seen.image_from_cam, seen.cam_from_grid)[0]
+    torch.testing.assert_close(ours, case["lidar2img_scaled"][:, :3], atol=1e-6, rtol=1e-6)
 
 
 def test_what_is_added_is_exactly_zero_and_nothing_else_moves() -> None:

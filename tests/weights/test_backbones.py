@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lexivox.backbones.pixels import convert_first_convolution
 from lexivox.backbones.resnet import ResNet
+from lexivox.config import ImageConfig
 from lexivox.encoders.image import ImageEncoder
 from lexivox.encoders.preprocess import PREPROCESSING
 from lexivox.errors import WeightsError
@@ -126,3 +127,16 @@ def test_counters_of_seen_batches_may_be_missing(tmp_path: Path) -> None:
     state = {name: t for name, t in detector_state(source).items() if "num_batches_tracked" not in name}
     fill_image_encoder(target, saved(state, tmp_path / "a.pth"))
     assert torch.equal(target.backbone.bn1.weight, source.backbone.bn1.weight)
+
+
+def test_a_config_starts_from_its_file_and_a_loaded_run_does_not_ask_for_it(tmp_path: Path) -> None:
+    config = ImageConfig(
+        image_hw=(32, 64), backbone="resnet50", weights=str(tmp_path / "moco.pth"), pixels="bgr", convert_weights=False
+    )
+    source = ResNet(50)
+    saved({f"module.encoder_q.{name}": t for name, t in source.state_dict().items()}, tmp_path / "moco.pth")
+    assert torch.equal(config.build().backbone.conv1.weight, source.conv1.weight)
+    missing = config.model_copy(update={"weights": str(tmp_path / "nowhere.pth")})
+    assert not torch.equal(missing.build(fetch_weights=False).backbone.conv1.weight, source.conv1.weight)
+    with pytest.raises(WeightsError, match="weights must be a checkpoint file; got none"):
+        missing.build()
