@@ -16,9 +16,10 @@ from lexivox.config_text import load_config
 from lexivox.data.subset import token_record
 from lexivox.demo import CitySize, run_demo
 from lexivox.errors import ConfigError, DataError, WeightsError
-from lexivox.experiment import TOKENS_FILE, Experiment, load, open_run
+from lexivox.experiment import CACHE_DIR, TEXT_FILE, TOKENS_FILE, Experiment, load, open_run
 from lexivox.model import OccupancyModel
 from lexivox.report import HEADLINES, Reporter, RunApp
+from lexivox.teachers.street import street_teacher
 from lexivox.train.checkpoint import load_weights
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE, STATE_FILE, WEIGHTS_FILE
@@ -287,3 +288,15 @@ def test_a_run_records_its_keyframes(tiny_run):
     tokens = list(open_run(tiny_run).train_samples.dataset.tokens)
     assert record == token_record(tokens)
     assert record["count"] == 2
+
+
+def test_a_run_and_every_file_of_its_cache_name_the_space_of_their_teacher(tiny_run):
+    from safetensors import safe_open
+
+    space = street_teacher().space
+    assert json.loads((tiny_run / TEXT_FILE).read_text())["space"] == space
+    files = sorted((tiny_run / CACHE_DIR).rglob("*.safetensors"))
+    assert files
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            assert json.loads(file.metadata()["lexivox"])["space"] == space
