@@ -72,6 +72,8 @@ def evaluate_run(run_dir: Path, cache: Path | None, options: EvaluateOptions, me
     scores = keep_scores(experiment, evaluation)
     comparison = compare_run(experiment, scores)
     made = write_comparison(experiment, scores, comparison)
+    if model.text_encoder is not None:
+        experiment.calibrate(model)  # so that the report's answers know "not here"
     report = Reporter(experiment, model, scores, list(experiment.config.queries), comparison=comparison)
     print_scores(run_dir)
     print_comparison(comparison)
