@@ -4,8 +4,9 @@
     python benchmarks/pop3d_speed.py --precision bfloat16
     python benchmarks/pop3d_speed.py --device cuda --precision bfloat16 --repeats 20
 
-Ours and the port run in turn in one process with the same weights and must roughly agree. Ceilings (a large matrix product,
-a large copy) are measured in the same run; operations over the first and bytes over the second give each part's floor.
+Ours and the port run in turn in one process with the same weights and must roughly agree. Ceilings (a large matrix
+product, a large copy) are measured in the same run; operations over the first and bytes over the second give each
+part's floor.
 """
 
 from __future__ import annotations
