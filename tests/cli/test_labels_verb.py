@@ -43,3 +43,35 @@ def test_wrong_words(arguments, capsys):
     assert "--grid must be seven numbers X,Y,Z,SIZE,NX,NY,NZ; got '1,2'" in capsys.readouterr().err
     assert main([*arguments, "--before", "-2"]) == 1
     assert "before of a label policy must be at least 0; got -2" in capsys.readouterr().err
+
+
+def test_the_doctor_reads_labels_too(arguments, tmp_path, realdata, capsys):
+    assert main(arguments) == 0
+    capsys.readouterr()
+    data = [
+        "pandaset",
+        str(realdata / "pandaset"),
+        "--labels",
+        "semseg",
+        "--samples",
+        "1",
+        "--out",
+        str(tmp_path / "d"),
+    ]
+    assert main(["doctor", *data, "--occupancy", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "volumes of 1 of 12 keyframes, 1 read" in said
+    assert "axes, frame and origin of the volume fit the sweep" in said
+    assert "of the labelled points lie in a voxel of their class" in said
+
+    path = tmp_path / "002/002-45/labels.npz"
+    with np.load(path) as file:
+        planted = {name: file[name].transpose(1, 0, 2) for name in file.files}
+    np.savez(path, **planted)
+    assert main(["doctor", *data, "--occupancy", str(tmp_path)]) == 1
+    assert "transpose it with (1, 0, 2)" in capsys.readouterr().out
+    assert main(["doctor", *data, "--occupancy", str(tmp_path / "d")]) == 1
+    assert "volumes must be in files such as 002-00/labels.npz; got none of 12" in capsys.readouterr().err
+    path.write_bytes(b"no zip")
+    assert main(["doctor", *data, "--occupancy", str(tmp_path)]) == 1
+    assert "a volume must be an .npz of class numbers" in capsys.readouterr().err

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
+from lexivox.data.classes import ClassTable
 from lexivox.data.doctor_checks import check_edges, check_ground, check_points, check_times, check_views
+from lexivox.data.doctor_labels import check_labels
 from lexivox.data.doctor_pictures import birds_eye, contact_sheet
+from lexivox.data.volume_files import read_volume
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import DataError
 
@@ -120,3 +123,31 @@ def _draw(sample: Sample, folder: Path) -> list[Path]:
         paths.append(folder / f"{sample.token}-cameras.png")
         contact_sheet(sample, paths[1])
     return paths
+
+
+def with_volumes(report: DoctorReport, dataset: SampleDataset, folder: Path, num_samples: int = 4) -> DoctorReport:
+    """The report with what is found about label or prediction volumes of the data set's keyframes.
+
+    Args:
+        folder: holds ``**/TOKEN/labels.npz`` as Occ3D has them; a ``manifest.json`` beside one names another grid and
+            other classes.
+
+    Raises:
+        DataError: no volume of any keyframe is there.
+    """
+    paths = {path.parent.name: path for path in sorted(Path(folder).rglob("labels.npz"))}
+    known = [index for index, token in enumerate(dataset.tokens) if token in paths]
+    if not known:
+        raise DataError(
+            f"volumes must be in files such as {dataset.tokens[0]}/labels.npz; got none of {len(dataset)} keyframes. "
+            f"Check the folder: {folder}"
+        )
+    chosen = [known[place] for place in _spread(len(known), num_samples)]
+    files = [read_volume(paths[dataset.tokens[index]]) for index in chosen]
+    found: list[Finding] = [Finding("ok", f"volumes of {len(known)} of {len(dataset)} keyframes, {len(chosen)} read")]
+    table: ClassTable = dataset.classes  # type: ignore[assignment]
+    samples = [dataset[index] for index in chosen]
+    points = table if samples[0].point_labels is not None else None
+    results = check_labels(samples, [f.label for f in files], files[0].grid, files[0].classes, points)
+    found += [Finding(*result) for result in results]
+    return replace(report, findings=(*report.findings, *found))
