@@ -13,8 +13,8 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.doctor_checks import check_edges, check_ground, check_points, check_times, check_views
 from lexivox.data.doctor_labels import check_labels
 from lexivox.data.doctor_pictures import birds_eye, contact_sheet
-from lexivox.data.volume_files import read_volume
 from lexivox.data.types import Sample, SampleDataset
+from lexivox.data.volume_files import read_volume
 from lexivox.errors import DataError
 
 Severity = Literal["ok", "warning", "error"]
