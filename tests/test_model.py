@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import IMAGE_HW, make_sample
+from tiny_training import GRID, tiny_model
 
 from lexivox import model as model_module
 from lexivox.data.collate import collate
@@ -16,7 +17,6 @@ from lexivox.data.types import LidarSweep
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.heads.pointwise import PointwiseHead
 from lexivox.model import OccupancyModel
-from tests.train.conftest import GRID, tiny_model
 
 FREE = 3
 
