@@ -140,6 +140,9 @@ def test_moving_world_and_grid_together_changes_nothing(quarters):
         torch.manual_seed(0)
         model = OccupancyModel(GRID, planar, {"occupancy": PointwiseHead(planar.channels, 16, 2)}, IMAGE_HW).eval()
     sample = make_sample()
+    # The axes turn about the LiDAR: it must stand over the middle of the grid for the grid to fall on itself.
+    over_the_middle = replace(sample.ego_from_lidar, translation=torch.tensor([0.0, 0.0, 1.8]).double())
+    sample = replace(sample, ego_from_lidar=over_the_middle)
     straight = model.predict(sample)
     turned = model.predict(turn(sample, quarters * math.pi / 2))
     # A voxel at (x, y) before the turn lies at (-y, x) after one quarter.
