@@ -104,3 +104,10 @@ def test_rays_from_outside_start_where_they_enter():
     origin = torch.tensor([-3.0, 1.0, 0.5])
     seen = mark_until_hit(GRID, occupied, origin, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     assert seen.nonzero().tolist() == [[x, 0, 0] for x in range(9)]
+
+
+@needs_numba
+def test_torch_keeps_its_threads():
+    before = torch.get_num_threads()
+    first_hits_numba(*scene(0))
+    assert torch.get_num_threads() == before

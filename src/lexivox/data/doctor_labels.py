@@ -110,11 +110,11 @@ def _check_axes(
 ) -> Iterator[Result]:
     """Yields results; its value is the reading that fits, without the shift, or None."""
     readings = [
-        Reading(order, flipped, frame=frame)
+        Reading((a, b, c), (flip_a, flip_b, flip_c), frame=frame)
         for frame in ("ego", "lidar")
-        for order in permutations(range(3))
-        for flipped in product((False, True), repeat=3)
-        if tuple(volumes[0].shape[axis] for axis in order) == grid.shape
+        for a, b, c in permutations(range(3))
+        for flip_a, flip_b, flip_c in product((False, True), repeat=3)
+        if tuple(volumes[0].shape[axis] for axis in (a, b, c)) == grid.shape
     ]
     if not readings:
         yield "error", f"a volume of {tuple(volumes[0].shape)} has no reading on a grid of {grid.shape}"

@@ -55,7 +55,7 @@ def write_occ3d(path: str | Path, labels: DenseLabels) -> Path:
         "mask_lidar": lidar.to(torch.uint8).numpy(),
         "mask_camera": camera.to(torch.uint8).numpy(),
     }
-    return write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))
+    return write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
 
 def read_openoccupancy(path: str | Path) -> DenseLabels:
@@ -180,6 +180,7 @@ def _from_rows(
             f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {int(label.min())} to "
             f"{int(label.max())}. Check that the last column is the class: {path}"
         )
+    assert classes.free is not None  # every table of a volume has one
     volume = torch.full((grid.num_voxels,), classes.free, dtype=torch.uint8)
     flat, best = _majority(grid.flat_from_index(index), label, classes.num_classes)
     volume[flat] = torch.where(best == 0, classes.ignore, best).to(torch.uint8)

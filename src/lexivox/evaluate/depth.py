@@ -76,11 +76,8 @@ class DepthScore:
     def scores(self) -> Scores:
         """Relative, squared relative (m), absolute (m), root mean square (m; of logarithms) errors; shares of
         places whose ratio to the truth is below 1.25, 1.25**2, 1.25**3."""
-        mean = dict(
-            zip(
-                NAMES, (self.sums / self.num_places if self.num_places else self.sums * torch.nan).tolist(), strict=True
-            )
-        )
+        means = self.sums / self.num_places if self.num_places else self.sums * torch.nan
+        mean: dict[str, float] = dict(zip(NAMES, means.tolist(), strict=True))
         values = {
             "abs_rel": mean["abs_rel"],
             "sq_rel_m": mean["sq_rel_m"],

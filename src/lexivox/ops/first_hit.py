@@ -56,8 +56,9 @@ def first_hits_numba(
         occupied.contiguous().numpy(),
         origins.double().contiguous().numpy(),
         directions.double().contiguous().numpy(),
-        voxel.view(-1).numpy(),
-        distance.view(-1).numpy(),
+        voxel.numpy(),
+        distance.numpy(),
+        torch.get_num_threads(),
     )
     return voxel, distance.to(origins.dtype)
 
@@ -145,7 +146,8 @@ def mark_until_hit_numba(
     from lexivox.ops.kernels import first_hit_numba
 
     seen = torch.zeros_like(occupied)
-    first_hit_numba.mark_until_hit(*(part.contiguous().numpy() for part in (occupied, place, towards)), seen.numpy())
+    blocked, places, directions = (part.contiguous().numpy() for part in (occupied, place, towards))
+    first_hit_numba.mark_until_hit(blocked, places, directions, seen.numpy())
     return seen
 
 

@@ -193,7 +193,9 @@ def test_wrong_roots_and_options(tiny, tmp_path):
         open_dataset("nuscenes", tiny, version="v1.0-mini")
     with pytest.raises(ConfigError, match="options of nuscenes must be ones that the reader knows; got 'boxs'"):
         open_dataset("nuscenes", tiny, boxs=True)
-    with pytest.raises(ConfigError, match="kind of a data set must be one of nuscenes, pandaset, semantickitti; got 'kitti'"):
+    with pytest.raises(
+        ConfigError, match="kind of a data set must be one of nuscenes, pandaset, semantickitti; got 'kitti'"
+    ):
         open_dataset("kitti", tiny)
     with pytest.raises(ConfigError, match="cameras must be some of CAM_FRONT, CAM_BACK; got CAM_TOP"):
         open_dataset("nuscenes", tiny, cameras=["CAM_TOP"])

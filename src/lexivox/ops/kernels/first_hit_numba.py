@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import no_type_check
 
 import numba
@@ -20,17 +21,27 @@ def _axis(origin, direction):
     return cell, 0, math.inf, math.inf
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def first_hits(occupied, origins, directions, voxel, distance, threads):
+    """Fill ``voxel`` (flat index in x, y, z order) and ``distance`` (in voxels) of every origin's every ray.
+
+    Threads of Python and no parallel loop of numba, which would change how many threads torch uses.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        list(
+            pool.map(
+                lambda o: _first_hits_of(occupied, origins[o], directions, voxel[o], distance[o]), range(len(origins))
+            )
+        )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
-def first_hits(occupied, origins, directions, voxel, distance):
-    """Fill ``voxel`` (flat index in x, y, z order) and ``distance`` (in voxels) of every origin's every ray."""
+def _first_hits_of(occupied, origin, directions, voxel, distance):
     size_x, size_y, size_z = occupied.shape
-    num_rays = directions.shape[0]
-    for row in numba.prange(origins.shape[0] * num_rays):
-        origin, ray = row // num_rays, row % num_rays
-        x, step_x, t_x, delta_x = _axis(origins[origin, 0], directions[ray, 0])
-        y, step_y, t_y, delta_y = _axis(origins[origin, 1], directions[ray, 1])
-        z, step_z, t_z, delta_z = _axis(origins[origin, 2], directions[ray, 2])
+    for ray in range(directions.shape[0]):
+        x, step_x, t_x, delta_x = _axis(origin[0], directions[ray, 0])
+        y, step_y, t_y, delta_y = _axis(origin[1], directions[ray, 1])
+        z, step_z, t_z, delta_z = _axis(origin[2], directions[ray, 2])
         while True:
             here_x, here_y, here_z = x, y, z
             if t_x < t_y and t_x < t_z:
@@ -41,8 +52,8 @@ def first_hits(occupied, origins, directions, voxel, distance):
                 t, t_z, z = t_z, t_z + delta_z, z + step_z
             outside = x < 0 or y < 0 or z < 0 or x >= size_x or y >= size_y or z >= size_z
             if outside or occupied[here_x, here_y, here_z]:
-                voxel[row] = (here_x * size_y + here_y) * size_z + here_z
-                distance[row] = t
+                voxel[ray] = (here_x * size_y + here_y) * size_z + here_z
+                distance[ray] = t
                 break
 
 
