@@ -19,9 +19,6 @@ import lexivox
 ROOT = Path(lexivox.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 350
-LONGER = {"config.py": 500}
-"""The vocabulary of the library on one page."""
-
 FORBIDDEN = {"torchvision", "timm", "mmcv", "mmdet", "mmdet3d", "mmengine", "pickle5", "dill", "cloudpickle"}
 LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub", "sklearn", "accelerate"}
 """Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
@@ -98,7 +95,7 @@ def test_every_folder_with_code_is_a_package():
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_a_file_is_short_and_imports_what_it_may(path):
     source = path.read_text(encoding="utf-8")
-    assert source.count("\n") <= LONGER.get(relative(path), MAX_LINES)
+    assert source.count("\n") <= MAX_LINES
     nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.stmt)]
     assert not imported(nodes) & FORBIDDEN
     if relative(path) not in LEAVES:
