@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lexivox.data.types import Sample
+from lexivox.data.types import CameraView, Sample
 
 STEP_PROB = 0.5
 BRIGHTNESS, CONTRAST, SATURATION, HUE_DEG = 32.0, (0.5, 1.5), (0.5, 1.5), 18.0
@@ -69,9 +69,12 @@ class Distortion:
 
 
 def distort(sample: Sample, generator: torch.Generator) -> Sample:
-    """The sample with float images 0..255, each distorted by numbers of its own."""
-    views = tuple(replace(v, image=Distortion.drawn(generator).apply(v.image.float())) for v in sample.views)
-    return replace(sample, views=views)
+    """The sample with float images 0..255, each distorted by numbers of its own; those without pixels stay."""
+
+    def changed(view: CameraView) -> CameraView:
+        return replace(view, image=Distortion.drawn(generator).apply(view.image.float())) if view.has_image else view
+
+    return replace(sample, views=tuple(changed(view) for view in sample.views))
 
 
 def hsv_from_rgb(

@@ -1,12 +1,15 @@
-"""Augmentations and resizing: each returns a new ``Sample`` whose calibration is already updated.
+"""Augmentations and resizing: each returns a new ``Sample`` or ``Clip`` whose calibration is already updated.
 
 Law of every geometric one: a LiDAR point falls on the same picture content before and after.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,22 +18,35 @@ from torch import Tensor
 
 from lexivox.data.gridmask import mask_images
 from lexivox.data.photometric import distort
-from lexivox.data.types import Batch, Boxes, CameraView, Sample
+from lexivox.data.types import Batch, Boxes, CameraView, Clip, Sample, VoxelLabels
 from lexivox.geometry.camera import mirror_intrinsics, resize_intrinsics
 from lexivox.geometry.transform import RigidTransform
 
+MovingWorld = TypeVar("MovingWorld", Sample, Clip)
+"""What can be changed as a whole."""
 
-def resize_images(sample: Sample, image_hw: tuple[int, int]) -> Sample:
+
+def each_sample(sample: MovingWorld, change: Callable[[Sample], Sample]) -> MovingWorld:
+    """The same change to all keyframes of a clip, the current one first."""
+    if isinstance(sample, Sample):
+        return change(sample)
+    current = change(sample.current)
+    return replace(sample, current=current, others=tuple(change(other) for other in sample.others))
+
+
+def resize_images(sample: MovingWorld, image_hw: tuple[int, int]) -> MovingWorld:
     """Bring every view to one size (antialiased bilinear); the scale goes into the intrinsics."""
-    return replace(sample, views=tuple(_resize_view(view, image_hw) for view in sample.views))
+    return each_sample(sample, lambda s: replace(s, views=tuple(_resize_view(view, image_hw) for view in s.views)))
 
 
 def _resize_view(view: CameraView, image_hw: tuple[int, int]) -> CameraView:
     height, width = view.image_hw
     if (height, width) == tuple(image_hw):
         return view
-    image = F.interpolate(view.image[None].float(), image_hw, mode="bilinear", antialias=True)[0]
     intrinsics = resize_intrinsics(view.image_from_cam, image_hw[1] / width, image_hw[0] / height)
+    if not view.has_image:
+        return replace(view, image=view.image.new_zeros(0, *image_hw), image_from_cam=intrinsics)
+    image = F.interpolate(view.image[None].float(), image_hw, mode="bilinear", antialias=True)[0]
     return replace(view, image=image.round().clamp(0, 255).to(torch.uint8), image_from_cam=intrinsics)
 
 
@@ -49,23 +65,27 @@ def turn(sample: Sample, yaw_rad: float) -> Sample:
         lidar=replace(sample.lidar, xyz=turned.apply(sample.lidar.xyz)),
         ego_from_lidar=ego_turned @ sample.ego_from_lidar @ turned.inverse(),
         global_from_ego=sample.global_from_ego @ ego_turned.inverse(),
-        boxes=None if sample.boxes is None else _turn_boxes(sample.boxes, ego_turned, yaw_rad),
+        boxes=None if sample.boxes is None else move_boxes(sample.boxes, ego_turned),
         voxel_labels=None,
     )
 
 
-def _turn_boxes(boxes: Boxes, turned: RigidTransform, yaw_rad: float) -> Boxes:
-    flat = turned.rotation[:2, :2].to(boxes.velocity)
+def move_boxes(boxes: Boxes, a_from_b: RigidTransform) -> Boxes:
+    """Boxes of frame b in frame a; they stay upright, whatever the tilt between the two."""
+    rotation = a_from_b.rotation
     return replace(
         boxes,
-        center=turned.apply(boxes.center),
-        yaw_rad=boxes.yaw_rad + yaw_rad,
-        velocity=boxes.velocity @ flat.T,
+        center=a_from_b.apply(boxes.center),
+        yaw_rad=boxes.yaw_rad + float(torch.atan2(rotation[1, 0], rotation[0, 0])),
+        velocity=boxes.velocity @ rotation[:2, :2].to(boxes.velocity).T,
     )
 
 
 def mirror(sample: Sample) -> Sample:
-    """Swap left and right of the whole world: images, calibration, points, boxes. Drops voxel labels."""
+    """Swap left and right of the whole world: images, calibration, points, boxes, voxel labels.
+
+    Voxel labels are dropped where their grid is not the same on both sides.
+    """
     return replace(
         sample,
         views=tuple(_mirror_view(view) for view in sample.views),
@@ -73,7 +93,7 @@ def mirror(sample: Sample) -> Sample:
         ego_from_lidar=_reflect(sample.ego_from_lidar, axis_out=1, axis_in=0),
         global_from_ego=_reflect(sample.global_from_ego, axis_out=1, axis_in=1),
         boxes=None if sample.boxes is None else _mirror_boxes(sample.boxes),
-        voxel_labels=None,
+        voxel_labels=None if sample.voxel_labels is None else _mirror_voxels(sample.voxel_labels),
     )
 
 
@@ -107,10 +127,27 @@ def _mirror_boxes(boxes: Boxes) -> Boxes:
     )
 
 
+def _mirror_voxels(voxels: VoxelLabels) -> VoxelLabels | None:
+    axis = 1 if voxels.grid.frame == "ego" else 0  # where left is, see _mirror_view and mirror
+    if not math.isclose(voxels.grid.lower_m[axis], -voxels.grid.upper_m[axis], abs_tol=1e-6):
+        return None
+
+    def flipped(volume: Tensor | None) -> Tensor | None:
+        return None if volume is None else volume.flip(axis)
+
+    return replace(
+        voxels,
+        label=voxels.label.flip(axis),
+        flow=voxels.flow.flip(axis) * _flip(axis, voxels.flow)[:2],
+        seen_by_lidar=flipped(voxels.seen_by_lidar),
+        seen_by_camera=flipped(voxels.seen_by_camera),
+    )
+
+
 def recolor(sample: Sample, strength: float, generator: torch.Generator) -> Sample:
     """Photometric jitter, one draw for each view: brightness, contrast, saturation, colour balance."""
-    views = tuple(replace(v, image=_recolor(v.image, strength, generator)) for v in sample.views)
-    return replace(sample, views=views)
+    views = (replace(v, image=_recolor(v.image, strength, generator)) if v.has_image else v for v in sample.views)
+    return replace(sample, views=tuple(views))
 
 
 def _recolor(image: UInt8[Tensor, "3 H W"], strength: float, generator: torch.Generator) -> UInt8[Tensor, "3 H W"]:
@@ -145,7 +182,8 @@ class Augment:
     distort: bool = False
     grid_mask_prob: float = 0.0
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+    def __call__(self, sample: MovingWorld, generator: torch.Generator) -> MovingWorld:
+        """One change of the world for a whole clip, and of the rig; colours differ from keyframe to keyframe."""
         mirror_draw, turn_draw, drop_draw = torch.rand(3, generator=generator).tolist()
         steps: list[Callable[[Sample], Sample]] = []
         if mirror_draw < self.mirror_prob:
@@ -153,23 +191,21 @@ class Augment:
         if self.turn_rad:
             steps.append(lambda s: turn(s, (2.0 * turn_draw - 1.0) * self.turn_rad))
         if drop_draw < self.drop_view_prob:
-            steps.append(lambda s: _drop_view(s, generator))
+            views = (sample.current if isinstance(sample, Clip) else sample).views
+            lost = int(torch.randint(len(views), (1,), generator=generator))
+            steps.append(lambda s: _drop_view(s, lost))
         if self.color:
             steps.append(lambda s: recolor(s, self.color, generator))
         if self.distort:
             steps.append(lambda s: distort(s, generator))
-        for step in steps:
-            sample = step(sample)
-        return sample
+        return each_sample(sample, lambda s: reduce(lambda changed, step: step(changed), steps, s))
 
     def of_batch(self, batch: Batch, generator: torch.Generator) -> Batch:
         """What all samples of a step share."""
         return mask_images(batch, self.grid_mask_prob, generator) if self.grid_mask_prob else batch
 
 
-def _drop_view(sample: Sample, generator: torch.Generator) -> Sample:
-    lost = int(torch.randint(len(sample.views), (1,), generator=generator))
-    black = torch.zeros_like(sample.views[lost].image)
+def _drop_view(sample: Sample, lost: int) -> Sample:
     views = list(sample.views)
-    views[lost] = replace(views[lost], image=black)
+    views[lost] = replace(views[lost], image=torch.zeros_like(views[lost].image))
     return replace(sample, views=tuple(views))
