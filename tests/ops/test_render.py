@@ -1,0 +1,373 @@
+"""Rendering of packed segments: closed forms, the scalar twin, laws, gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from reference import rendering
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from lexivox.errors import ShapeError
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.ops import render
+from lexivox.ops.render import (
+    Weights,
+    composite,
+    distortion_loss,
+    extinction_from_logit,
+    extinction_from_opacity,
+    render_depth,
+    render_weights,
+    render_weights_torch,
+)
+from lexivox.ops.render_volume import render_volume
+from lexivox.ops.sampling import has_numba
+from lexivox.ops.walk import Segments, walk
+
+GRID = VoxelGrid((-8.0, -2.0, -1.0), (0.4, 0.4, 0.4), (40, 10, 5), "ego")
+NAMES = ("weight", "transmittance", "remaining", "moment_m")
+PATHS = [
+    pytest.param("torch"),
+    pytest.param("numba", marks=pytest.mark.skipif(not has_numba(), reason='no numba; pip install "lexivox[fast]"')),
+]
+
+
+@pytest.fixture(params=PATHS)
+def path(request, monkeypatch):
+    monkeypatch.setattr(render, "has_numba", lambda: request.param == "numba")
+    return request.param
+
+
+def random_segments(counts: list[int], dtype: torch.dtype = torch.float64, seed: int = 0) -> Segments:
+    """Segments that meet each other, some of no length, the first at some distance."""
+    generator = torch.Generator().manual_seed(seed)
+    pieces = []
+    for count in counts:
+        length = torch.rand(count + 1, generator=generator, dtype=torch.float64)
+        length[2::4] = 0.0
+        pieces.append(length.cumsum(0))
+    start, stop = (torch.cat([p[cut] for p in pieces]).to(dtype) for cut in (slice(None, -1), slice(1, None)))
+    voxel = torch.randint(0, 50, (len(start),), generator=generator)
+    return Segments(torch.tensor(counts), voxel, start, stop)
+
+
+def random_extinction(segments: Segments, seed: int = 0) -> Tensor:
+    """From thin air (the series) to a wall, and exactly 0."""
+    generator = torch.Generator().manual_seed(seed)
+    extinction = torch.exp(torch.rand(len(segments), generator=generator, dtype=torch.float64) * 9 - 6)
+    extinction[::5] = 0.0
+    return extinction.to(segments.start_m)
+
+
+COUNTS = [5, 0, 1, 9, 0, 3]
+
+
+def test_constant_medium_is_exact(path):
+    """Spec 13-3: depth = (1 - exp(-sL)) / s - L exp(-sL), here from inside and in float64."""
+    for sigma in (1e-9, 1e-4, 0.05, 0.3, 2.0, 30.0):
+        for towards in ((1.0, 0.0, 0.0), (3.0, 0.4, 0.1), (-1.0, 0.2, -0.05)):
+            segments = walk(
+                GRID, torch.tensor([[0.1, 0.2, 0.3]]).double(), torch.tensor([towards]).double(), torch.tensor([6.0])
+            )
+            length = float(segments.exit_m)
+            weights = render_weights(torch.full((len(segments),), sigma).double(), segments)
+            through = math.exp(-sigma * length)
+            depth = -math.expm1(-sigma * length) / sigma - length * through
+            assert float(weights.remaining) == pytest.approx(through, abs=1e-12)
+            assert float(weights.weight.sum()) == pytest.approx(1 - through, abs=1e-12)
+            assert float(render_depth(weights, segments, "none")) == pytest.approx(depth, abs=1e-6)
+            assert float(render_depth(weights, segments)) == pytest.approx(depth + through * length, abs=1e-6)
+
+
+def test_one_wall(path):
+    """Free air, then from 4 m on a voxel with extinction 20: the light stops 1 / 20 m inside."""
+    segments = walk(GRID, torch.zeros(1, 3).double(), torch.tensor([[1.0, 0.0, 0.0]]).double())
+    extinction = torch.where(segments.voxel == GRID.flat_from_index(torch.tensor([30, 5, 2])), 20.0, 0.0).double()
+    weights = render_weights(extinction, segments)
+    expected = 4.0 * (1 - math.exp(-8.0)) + (1 / 20) * (1 - math.exp(-8.0)) - 0.4 * math.exp(-8.0)
+    assert float(weights.moment_m) == pytest.approx(expected, abs=1e-6)
+    assert float(weights.remaining) == pytest.approx(math.exp(-8.0), abs=1e-9)
+    hit = segments.start_m.sub(4.0).abs() < 1e-9
+    assert float(weights.weight[hit]) == pytest.approx(1 - math.exp(-8.0), abs=1e-9)
+    assert float(weights.weight[~hit].abs().sum()) == 0.0
+
+
+def test_equal_to_the_scalar_twin(path):
+    segments = random_segments(COUNTS)
+    extinction = random_extinction(segments)
+    ours = render_weights(extinction, segments)
+    at = 0
+    for ray, count in enumerate(COUNTS):
+        own = slice(at, at + count)
+        parts = (x[own].tolist() for x in (extinction, segments.start_m, segments.stop_m))
+        weights, transmittances, remaining, moment = rendering.march(*parts)
+        assert ours.weight[own].tolist() == pytest.approx(weights, abs=1e-12)
+        assert ours.transmittance[own].tolist() == pytest.approx(transmittances, abs=1e-12)
+        assert float(ours.remaining[ray]) == pytest.approx(remaining, abs=1e-12)
+        assert float(ours.moment_m[ray]) == pytest.approx(moment, abs=1e-7)
+        at += count
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
+def test_what_ends_and_what_remains_is_everything(path, dtype, tolerance):
+    segments = random_segments([150] * 40 + [0, 1], dtype)
+    for scale in (1e-4, 1.0, 1e3):
+        weights = render_weights(scale * random_extinction(segments), segments)
+        total = segments.sum(weights.weight) + weights.remaining
+        torch.testing.assert_close(total, torch.ones_like(total), atol=tolerance, rtol=0.0)
+        assert weights.weight.dtype == dtype
+        assert (weights.opacity >= 0).all()
+
+
+def test_a_ray_does_not_feel_the_others(path):
+    """Nothing is added up across rays: not a digit changes, not even beside an infinite wall."""
+    segments = random_segments([7, 20, 3], torch.float32)
+    extinction = random_extinction(segments)
+    loud = extinction.clone()
+    loud[:7] = torch.inf
+    together = render_weights(loud, segments)
+    alone = Segments(segments.count[1:], segments.voxel[7:], segments.start_m[7:], segments.stop_m[7:])
+    for name in NAMES:
+        cut = 7 if name in ("weight", "transmittance") else 1
+        assert torch.equal(getattr(together, name)[cut:], getattr(render_weights(extinction[7:], alone), name))
+
+
+@pytest.mark.skipif(not has_numba(), reason='no numba; pip install "lexivox[fast]"')
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_loop_equals_the_torch_twin(dtype, tolerance, threads, monkeypatch):
+    from lexivox.ops.kernels import render_numba
+
+    monkeypatch.setattr(render_numba, "_ALONE", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    segments = random_segments([0, 40, 3, 0, 150, 1, 90, 0], dtype)
+    generator = torch.Generator().manual_seed(3)
+    results = []
+    for function in (render_weights, lambda e, s: render_weights_torch(e, s.start_m, s.stop_m, s.count)):
+        extinction = random_extinction(segments).requires_grad_()
+        weights = function(extinction, segments)
+        generator.manual_seed(3)
+        outputs = [getattr(weights, name) for name in NAMES]
+        loss = sum((o * torch.randn(o.shape, generator=generator).to(o)).sum() for o in outputs)
+        results.append([*outputs, *torch.autograd.grad(loss, extinction)])
+    for ours, expected in zip(*results, strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, expected, atol=tolerance * max(1.0, float(expected.abs().max())), rtol=0.0)
+
+
+@pytest.mark.parametrize("chosen", [*NAMES, "all"])
+def test_gradcheck_of_weights_and_depth(path, chosen):
+    segments = random_segments([4, 0, 1, 6])
+    extinction = (random_extinction(segments) + 1e-3).requires_grad_()
+
+    def outputs(extinction):
+        weights = render_weights(extinction, segments)
+        return tuple(getattr(weights, n) for n in NAMES) if chosen == "all" else getattr(weights, chosen)
+
+    assert gradcheck(outputs, extinction, atol=1e-6)
+    assert gradcheck(lambda e: render_depth(render_weights(e, segments), segments), extinction, atol=1e-6)
+
+
+def test_gradients_in_thin_air_and_behind_walls(path):
+    """From 1e-30 to 1e30 per metre: finite, and the slope of the moment in thin air is half the length squared."""
+    segments = Segments(torch.tensor([3]), torch.zeros(3).long(), torch.arange(3.0) * 0.4, torch.arange(1.0, 4.0) * 0.4)
+    for values in ((0.0, 0.0, 0.0), (1e-30, 0.0, 1e-30), (1e30, 1.0, 1e30), (0.0, 200.0, 200.0)):
+        extinction = torch.tensor(values, requires_grad=True)
+        weights = render_weights(extinction, segments)
+        total = weights.weight.sum() + weights.moment_m.sum() + weights.remaining.sum()
+        (slope,) = torch.autograd.grad(total, extinction)
+        assert slope.isfinite().all()
+        if max(values) < 1e-20:
+            assert slope.tolist() == pytest.approx([0.08, 0.24, 0.40])
+
+
+def test_half_precision_is_rendered_in_float32(path):
+    segments = random_segments([6], torch.float32)
+    weights = render_weights(random_extinction(segments).bfloat16(), segments)
+    assert weights.weight.dtype == weights.moment_m.dtype == torch.float32
+
+
+def test_without_rays_or_segments(path):
+    nothing = walk(GRID, torch.zeros(0, 3), torch.zeros(0, 3))
+    missing = walk(GRID, torch.full((2, 3), 99.0), torch.ones(2, 3))
+    for segments, rays in ((nothing, 0), (missing, 2)):
+        extinction = torch.zeros(0, requires_grad=True)
+        weights = render_weights(extinction, segments)
+        assert weights.remaining.tolist() == [1.0] * rays
+        assert render_depth(weights, segments).tolist() == [0.0] * rays
+        assert render_depth(weights, segments, 30.0).tolist() == [30.0] * rays
+        table = torch.ones(3, 2, requires_grad=True)
+        out = composite(weights.weight, segments.voxel, table, segments)
+        assert out.tolist() == [[0.0, 0.0]] * rays
+        assert distortion_loss(weights.weight, segments).tolist() == [0.0] * rays
+
+
+def test_background_is_a_choice():
+    segments = Segments(torch.tensor([1, 1]), torch.zeros(2).long(), torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
+    weights = Weights(torch.zeros(2), torch.ones(2), torch.tensor([1.0, 0.5]), torch.tensor([0.0, 1.5]))
+    assert render_depth(weights, segments, "none").tolist() == [0.0, 1.5]
+    assert render_depth(weights, segments, "exit").tolist() == [3.0, 4.0]
+    assert render_depth(weights, segments, 10.0).tolist() == [10.0, 6.5]
+    assert render_depth(weights, segments, torch.tensor([7.0, 8.0])).tolist() == [7.0, 5.5]
+
+
+def test_extinction_of_a_probability():
+    prob = torch.tensor([0.0, 0.5, 0.9, 0.9999, 1.0])
+    sigma = extinction_from_opacity(prob, 0.4)
+    stopped = -torch.expm1(-sigma * 0.4)
+    assert stopped.tolist() == pytest.approx([0.0, 0.5, 0.9, 0.9997, 0.9997], abs=1e-6)
+    assert float(sigma[-1]) == pytest.approx(20.28, abs=0.01)
+    assert torch.equal(extinction_from_opacity(prob, 0.4, "sigmoid_per_metre"), prob)
+    logit = torch.tensor([-20.0, -3.0, 0.0, 4.0, 60.0], requires_grad=True)
+    from_logit = extinction_from_logit(logit, 0.4)
+    expected = extinction_from_opacity(logit.detach().double().sigmoid()[:4], 0.4)
+    torch.testing.assert_close(from_logit.detach()[:4], expected.float(), atol=1e-6, rtol=1e-5)
+    (slope,) = torch.autograd.grad(from_logit.sum(), logit)
+    assert float(slope[-1]) == pytest.approx(2.5)  # a wall too sure of itself can still be unlearnt
+    assert torch.equal(extinction_from_logit(logit, 0.4, "sigmoid_per_metre"), logit.sigmoid())
+
+
+def gather_multiply_sum(weight, row, table, segments):
+    """The formulation with a tensor of segments x channels."""
+    return torch.zeros(segments.num_rays, table.shape[1], dtype=table.dtype).index_add(
+        0, segments.ray, weight[:, None] * table[row]
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("channels", [1, 17, 70])
+def test_composite_equals_gather_multiply_sum(path, dtype, tolerance, channels):
+    segments = random_segments(COUNTS, dtype)
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(50, channels, generator=generator).to(dtype).requires_grad_()
+    weight = torch.rand(len(segments), generator=generator).to(dtype).requires_grad_()
+    cotangent = torch.randn(len(COUNTS), channels, generator=generator).to(dtype)
+    results = []
+    for function in (composite, gather_multiply_sum):
+        out = function(weight, segments.voxel, table, segments)
+        results.append([out, *torch.autograd.grad(out, (weight, table), cotangent)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_composite_against_the_scalar_twin_and_its_threshold(path):
+    segments = random_segments([4, 2])
+    weight = torch.tensor([0.5, 1e-5, 0.25, 1e-4, 0.0, 0.125]).double().requires_grad_()
+    table = torch.arange(100.0).double().view(50, 2).requires_grad_()
+    out = composite(weight, segments.voxel, table, segments)
+    kept = weight.detach() * (weight.detach() > 1e-4)
+    for ray, own in enumerate((slice(0, 4), slice(4, 6))):
+        expected = rendering.composite(kept[own].tolist(), segments.voxel[own].tolist(), table.tolist())
+        assert out[ray].tolist() == pytest.approx(expected)
+    (slope,) = torch.autograd.grad(out.sum(), weight)
+    assert (slope != 0).tolist() == [True, False, True, False, False, True]
+    exact = composite(weight, segments.voxel, table, segments, eps=-1.0)
+    (slope,) = torch.autograd.grad(exact.sum(), weight)
+    assert (slope != 0).all()
+
+
+def test_gradcheck_of_composite(path):
+    segments = random_segments([3, 0, 2])
+    table = torch.randn(50, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(5, dtype=torch.float64).add(0.1).requires_grad_()
+    assert gradcheck(lambda w, t: composite(w, segments.voxel, t, segments), (weight, table))
+
+
+def test_distortion_equals_all_pairs(path):
+    segments = random_segments(COUNTS)
+    weight = render_weights(random_extinction(segments), segments).weight.detach().requires_grad_()
+    ours = distortion_loss(weight, segments)
+    at = 0
+    for ray, count in enumerate(COUNTS):
+        own = slice(at, at + count)
+        expected = rendering.distortion(*(x[own].tolist() for x in (weight, segments.start_m, segments.stop_m)))
+        assert float(ours[ray]) == pytest.approx(expected, abs=1e-12)
+        at += count
+    torch.testing.assert_close(distortion_loss(weight, segments, 2.0), ours / 2)
+    assert gradcheck(lambda w: distortion_loss(w, segments), weight)
+
+
+def test_extinction_must_fit_the_segments():
+    segments = random_segments([2, 1])
+    with pytest.raises(ShapeError, match="extinction must hold one number for each segment; got 5 for 3"):
+        render_weights(torch.zeros(5), segments)
+
+
+def volumes(samples=2, channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    opacity = torch.rand(samples, *GRID.shape, generator=generator) ** 4
+    return opacity, torch.randn(samples, channels, *GRID.shape, generator=generator)
+
+
+def rays(count=60, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    origins = torch.randn(count, 3, generator=generator) * torch.tensor([3.0, 1.0, 0.3])
+    towards = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    return origins, towards
+
+
+def test_a_volume_is_seen_the_same_in_any_batch(path):
+    opacity, logits = volumes()
+    origins, towards = rays()
+    batch = torch.arange(60) % 2
+    both = render_volume(GRID, opacity, {"logits": logits}, origins, towards, batch, 7.0)
+    for sample in range(2):
+        own = batch == sample
+        alone = render_volume(
+            GRID,
+            opacity[sample : sample + 1],
+            {"logits": logits[sample : sample + 1]},
+            origins[own],
+            towards[own],
+            torch.zeros(30).long(),
+            7.0,
+        )
+        assert torch.equal(alone.depth_m, both.depth_m[own])
+        assert torch.equal(alone.opacity, both.opacity[own])
+        torch.testing.assert_close(alone.features["logits"], both.features["logits"][own], atol=1e-6, rtol=0.0)
+
+
+def test_rendering_equals_dense_quadrature(path):
+    """Spec 13-3: 20,000 steps along each ray, each with the nearest voxel's values: within 1e-3 m."""
+    opacity, logits = volumes(samples=1)
+    origins, towards = rays(12)
+    ours = render_volume(
+        GRID, opacity, {"logits": logits}, origins, towards, torch.zeros(12).long(), 5.0, background="none", eps=-1.0
+    )
+    edges = torch.linspace(0.0, 5.0, 20_001, dtype=torch.float64)
+    middles, width = (edges[1:] + edges[:-1]) / 2, 5.0 / 20_000
+    index = GRID.index_from_xyz(origins[:, None].double() + middles[:, None] * towards[:, None].double())
+    inside = ((index >= 0) & (index < torch.tensor(GRID.shape))).all(-1)
+    flat = GRID.flat_from_index(index).where(inside, torch.tensor(0))
+    tau = width * extinction_from_opacity(opacity.double().flatten(), 0.4)[flat] * inside
+    weight = torch.exp(-(tau.cumsum(1) - tau)) * -torch.expm1(-tau)
+    torch.testing.assert_close(ours.opacity.double(), weight.sum(1), atol=2e-3, rtol=0.0)
+    torch.testing.assert_close(ours.depth_m.double(), (weight * middles).sum(1), atol=2e-3, rtol=0.0)
+    read = logits[0].flatten(1).T.double()[flat]
+    torch.testing.assert_close(
+        ours.features["logits"].double(), (weight[..., None] * read).sum(1), atol=5e-3, rtol=0.0
+    )
+
+
+def test_gradcheck_of_a_volume(path):
+    small = VoxelGrid((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (3, 2, 2), "ego")
+    generator = torch.Generator().manual_seed(0)
+    opacity = (torch.rand(1, 3, 2, 2, generator=generator).double() * 0.8 + 0.1).requires_grad_()
+    logits = torch.randn(1, 2, 3, 2, 2, generator=generator).double().requires_grad_()
+    origins = torch.tensor([[-1.0, 0.3, 0.3], [0.7, 0.6, 0.2]]).double()
+    towards = torch.tensor([[1.0, 0.2, 0.1], [-0.3, 0.1, 0.9]]).double()
+
+    def outputs(opacity, logits):
+        seen = render_volume(small, opacity, {"f": logits}, origins, towards, torch.zeros(2).long(), eps=-1.0)
+        return seen.depth_m, seen.opacity, seen.features["f"]
+
+    assert gradcheck(outputs, (opacity, logits))
+
+
+def test_volumes_must_cover_the_grid():
+    opacity, logits = volumes()
+    with pytest.raises(ShapeError, match=r"logits must cover 2 samples of a grid of \(40, 10, 5\) voxels; got \(1, 3,"):
+        render_volume(GRID, opacity, {"logits": logits[:1]}, *rays(4), torch.zeros(4).long())
