@@ -24,7 +24,15 @@ LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub", "sklea
 """Heavy third parties: only inside functions, or in a module that is itself imported inside one."""
 
 LEAVES = {
-    f"ops/kernels/{name}.py" for name in ("deformable_numba", "deformable_triton", "first_hit_numba", "traversal_numba")
+    f"ops/kernels/{name}.py"
+    for name in (
+        "deformable_numba",
+        "deformable_triton",
+        "first_hit_numba",
+        "render_numba",
+        "traversal_numba",
+        "walk_numba",
+    )
 }
 
 

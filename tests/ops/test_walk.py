@@ -172,4 +172,3 @@ def test_select_keeps_the_numbers_of_the_rays():
     assert kept.voxel.tolist() == [5, 6]
     assert kept.ray.tolist() == [0, 2]
     assert kept.sum(torch.tensor([3.0, 4.0])).tolist() == [3.0, 0.0, 4.0]
-

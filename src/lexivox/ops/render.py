@@ -200,9 +200,7 @@ def composite(
     return gather_ragged_rows(table.to(wide), row[keep], weight[keep], count)
 
 
-def distortion_loss(
-    weight: Float[Tensor, "N"], segments: Segments, far_m: float = 1.0
-) -> Float[Tensor, "R"]:
+def distortion_loss(weight: Float[Tensor, "N"], segments: Segments, far_m: float = 1.0) -> Float[Tensor, "R"]:
     """How far apart the weights of each ray lie (Mip-NeRF 360, eq. 15), in linear time.
 
     Sum over all pairs of segments of ``w_i w_j |m_i - m_j|`` with middles m, plus a third of ``w_i^2`` times the

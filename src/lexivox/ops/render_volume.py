@@ -60,8 +60,8 @@ def render_volume(
     for name, volume in {"opacity": opacity, **volumes}.items():
         if tuple(volume.shape[-3:]) != grid.shape or len(volume) != len(opacity):
             raise ShapeError(
-                f"{name} must cover {len(opacity)} samples of a grid of {grid.shape} voxels; got {tuple(volume.shape)}. "
-                "Render each grid on its own."
+                f"{name} must cover {len(opacity)} samples of a grid of {grid.shape} voxels; got "
+                f"{tuple(volume.shape)}. Render each grid on its own."
             )
     segments = walk(grid, origins, directions, far_m)
     row = segments.voxel + batch[segments.ray] * grid.num_voxels
@@ -70,8 +70,7 @@ def render_volume(
     weights = render_weights(extinction[row], segments)
     depth_m = render_depth(weights, segments, background)
     features = {
-        name: composite(weights.weight, row, table_from_maps(volume), segments, eps)
-        for name, volume in volumes.items()
+        name: composite(weights.weight, row, table_from_maps(volume), segments, eps) for name, volume in volumes.items()
     }
     return Rendered(depth_m, weights.opacity, features)
 

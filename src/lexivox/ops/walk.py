@@ -71,9 +71,7 @@ class Segments:
         last = self.stop_m[(self.count.cumsum(0) - 1).clamp_min(0)]
         return torch.where(self.count > 0, last, 0.0)
 
-    def middles(
-        self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]
-    ) -> Float[Tensor, "N 3"]:
+    def middles(self, origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"]) -> Float[Tensor, "N 3"]:
         """The points in the middle of the segments; ``directions`` are unit vectors."""
         ray = self.ray
         return origins[ray] + self.middle_m[:, None] * directions[ray]
@@ -114,9 +112,7 @@ def walk(
         return walk_torch(grid, begin, towards, ends, origins.dtype)
 
 
-def _reach_m(
-    grid: VoxelGrid, origins: Float[Tensor, "R 3"], far_m: Float[Tensor, "R"] | float
-) -> Float[Tensor, "R"]:
+def _reach_m(grid: VoxelGrid, origins: Float[Tensor, "R 3"], far_m: Float[Tensor, "R"] | float) -> Float[Tensor, "R"]:
     """``far_m``, but finite: no farther than the far side of the grid can be."""
     lower, upper = origins.new_tensor(grid.lower_m), origins.new_tensor(grid.upper_m)
     farthest = torch.maximum((origins - lower).abs(), (origins - upper).abs()).norm(dim=-1) + 1.0
@@ -170,14 +166,14 @@ def walk_numba(
     from lexivox.ops.kernels import walk_numba
 
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    rays = tuple(x.contiguous().numpy() for x in (origins, towards, ends))
+    begin, unit, end = (x.contiguous().numpy() for x in (origins, towards, ends))
     box = tuple(map(float, grid.lower_m)), tuple(map(float, grid.voxel_size_m)), grid.shape
-    count = torch.zeros(len(origins), dtype=torch.int64)
-    walk_numba.count(*rays, *box, count.numpy(), torch.get_num_threads())
-    first = count.cumsum(0) - count
+    threads, count = torch.get_num_threads(), torch.zeros(len(origins), dtype=torch.int64)
+    walk_numba.count((begin, unit, end, *box), count.numpy(), threads)
     total = int(count.sum())
     voxel = torch.empty(total, dtype=torch.int64)
     start_m, stop_m = (torch.empty(total, dtype=wide) for _ in range(2))
-    out = (x.numpy() for x in (first, voxel, start_m, stop_m))
-    walk_numba.fill(*rays, *box, *out, torch.get_num_threads())
+    first = count.cumsum(0) - count
+    outputs = first.numpy(), voxel.numpy(), start_m.numpy(), stop_m.numpy()
+    walk_numba.fill((begin, unit, end, *box), outputs, threads)
     return Segments(count, voxel, start_m.to(dtype), stop_m.to(dtype))

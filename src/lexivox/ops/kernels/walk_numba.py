@@ -128,12 +128,15 @@ def _over_rays(kernel, num_rays, threads, *arguments):
         list(pool.map(lambda first, last: kernel(*arguments, first, last), bounds[:-1], bounds[1:]))
 
 
-def count(origins, towards, ends, lower, size, shape, out, threads):
-    """Fill ``out`` (R,) with how many voxels each ray passes."""
-    _over_rays(_count_some, len(origins), threads, origins, towards, ends, lower, size, shape, out)
+def count(rays, out, threads):
+    """Fill ``out`` (R,) with how many voxels each ray passes.
+
+    ``rays``: origins, unit directions and ends, each (R, 3) float64 in metres; lower corner, voxel size and shape
+    of the grid.
+    """
+    _over_rays(_count_some, len(out), threads, *rays, out)
 
 
-def fill(origins, towards, ends, lower, size, shape, first, voxel, start_m, stop_m, threads):
-    """Write voxels and distances of each ray from place ``first`` on."""
-    outputs = first, voxel, start_m, stop_m
-    _over_rays(_fill_some, len(origins), threads, origins, towards, ends, lower, size, shape, *outputs)
+def fill(rays, outputs, threads):
+    """Write what each ray passes, from its place ``first`` on: ``outputs`` are first, voxel, start_m, stop_m."""
+    _over_rays(_fill_some, len(outputs[0]), threads, *rays, *outputs)
