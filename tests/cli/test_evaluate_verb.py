@@ -91,7 +91,7 @@ def test_parts_must_be_complete_and_alike(run_copy, capsys):
     path = run_copy / "parts" / "part_1_of_2.json"
     path.write_text(path.read_text()[:-40])
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
-    assert "a part must be lexivox-evaluation version 1" in (err := capsys.readouterr().err)
+    assert "a part must be lexivox-evaluation version 2" in (err := capsys.readouterr().err)
     assert "part_1_of_2.json" in err
     path.unlink()
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1

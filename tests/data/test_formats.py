@@ -115,7 +115,7 @@ def test_a_perfect_road_scores_one_with_merged_ids(tmp_path):
     for ids in ("official", "merged"):
         score = PanopticScore(SEMANTICKITTI, min_points=50)
         score.update(said, Segments(*formats.read_semantickitti_points(tmp_path / "truth.label", ids)))
-        quality[ids] = score.scores().per_class["pq"]["road"]
+        quality[ids] = score.compute().per_class["pq"]["road"]
     assert quality["official"] == pytest.approx(0.8 * 2 / 3)  # the published fault: 0.533
     assert quality["merged"] == 1.0
 

@@ -17,7 +17,7 @@ def scored(*pairs):
 
 def test_hand_computed():
     # Bin 0.9-1.0: confidences .95, .95, accuracy 1/2; bin 0.2-0.3: .25, accuracy 0.
-    values = scored((0.95, 1), (0.95, 0), (0.25, 0)).scores().values
+    values = scored((0.95, 1), (0.95, 0), (0.25, 0)).compute().values
     assert values["ece"] == pytest.approx((abs(1.9 - 1.0) + 0.25) / 3, abs=1e-6)
     assert values["accuracy"] == pytest.approx(1 / 3)
     assert values["auroc"] == pytest.approx((0.5 + 1.0) / 2)
@@ -28,7 +28,7 @@ def test_hand_computed():
 
 def test_coverage_counts_the_most_confident():
     pairs = [(0.9, 1)] * 18 + [(0.8, 0)] * 2 + [(0.1, 0)] * 20
-    values = scored(*pairs).scores().values
+    values = scored(*pairs).compute().values
     assert values["coverage_at_5"] == pytest.approx(18 / 40)
     assert values["coverage_at_10"] == pytest.approx(20 / 40)
 
@@ -40,7 +40,7 @@ def test_auroc_equals_pair_counting():
     score = CalibrationScore("test")
     score.update(confidence, right)
     wins = (confidence[right][:, None] > confidence[~right][None]).double().mean()
-    assert score.scores().values["auroc"] == pytest.approx(float(wins), abs=2e-3)
+    assert score.compute().values["auroc"] == pytest.approx(float(wins), abs=2e-3)
 
 
 def test_a_calibrated_score_has_a_small_error():
@@ -49,24 +49,25 @@ def test_a_calibrated_score_has_a_small_error():
     honest, boastful = CalibrationScore("test"), CalibrationScore("test")
     honest.update(confidence, torch.rand(200_000, generator=generator) < confidence)
     boastful.update(confidence.sqrt(), torch.rand(200_000, generator=generator) < confidence)
-    assert honest.scores().values["ece"] < 0.01
-    assert boastful.scores().values["ece"] > 0.1
+    assert honest.compute().values["ece"] < 0.01
+    assert boastful.compute().values["ece"] > 0.1
 
 
 def test_merging_equals_counting_in_one_place():
     one, two = scored((0.2, 1), (0.9, 0)), scored((0.7, 1), (1.0, 1), (0.0, 0))
     whole = scored((0.2, 1), (0.9, 0), (0.7, 1), (1.0, 1), (0.0, 0))
-    assert one.merge(two).scores() == whole.scores()
+    merged, counted = one.merge(two).compute(), whole.compute()
+    assert (merged.values, merged.counts["answers"]) == (counted.values, counted.counts["answers"])
 
 
 def test_without_answers_nothing_is_claimed():
-    values = CalibrationScore("test").scores().values
+    values = CalibrationScore("test").compute().values
     assert values["ece"] is None
     assert values["auroc"] is None
 
 
 def test_scores_that_are_no_shares_are_refused():
     with pytest.raises(DataError, match=r"confidences of s7 must be from 0 to 1; got -0\.5 to 2"):
-        CalibrationScore("test").update(torch.tensor([-0.5, 2.0]), torch.tensor([True, False]), "s7")
+        CalibrationScore("test").update(torch.tensor([-0.5, 2.0]), torch.tensor([True, False]), token="s7")
     with pytest.raises(DataError, match="confidences of s7 must be from 0 to 1"):
-        CalibrationScore("test").update(torch.tensor([torch.nan]), torch.tensor([True]), "s7")
+        CalibrationScore("test").update(torch.tensor([torch.nan]), torch.tensor([True]), token="s7")

@@ -42,7 +42,7 @@ def test_official_occ3d_miou(occ3d_case, mask):
         counted = {"none": None, "lidar": lidar.bool(), "camera": camera.bool()}[mask]
         score.update(torch.from_numpy(g[f"pred{number}"]), semantics, counted)
     assert np.array_equal(score.confusion.counts[:, :-1].numpy(), g[f"{mask}/confusion"])
-    result = score.scores()
+    result = score.compute()
     assert result.values["miou"] == pytest.approx(float(g[f"{mask}/miou"]), abs=1e-12)
     wanted = g[f"{mask}/iou"]
     for number, name in enumerate(OCC3D.names):
@@ -69,7 +69,7 @@ def test_official_semantickitti_scene_completion(golden):
         invalid = torch.from_numpy(np.unpackbits(g[f"{frame}/invalid_packed"])).reshape(256, 256, 32).bool()
         score.update(said.clamp_max(19), torch.where(invalid, SEMANTICKITTI_VOXELS.ignore, truth))
     assert np.array_equal(score.confusion.counts[:, :-1].numpy().T, g["confusion_pred_rows_gt_cols"])
-    result = score.scores()
+    result = score.compute()
     assert result.values["iou_occupied"] == pytest.approx(float(g["iou_completion"]), abs=1e-9)
     assert result.values["miou"] == pytest.approx(float(g["iou_mean"]), abs=1e-9)
     assert 100 * result.values["precision_occupied"] == pytest.approx(float(g["precision_percent_printed"]), abs=0.01)
@@ -94,7 +94,7 @@ def test_hand_computed():
     truth, said = small(0, 4, 4, 17, 17), small(0, 4, 17, 4, 17)
     score = DenseScore(occ3d_protocol("none"))
     score.update(said, truth)
-    values = score.scores().values
+    values = score.compute().values
     assert values["miou"] == pytest.approx((1.0 + 1 / 3) / 2)
     assert values["miou_15"] == pytest.approx(1 / 3)
     assert values["iou_occupied"] == pytest.approx(2 / 4)
@@ -105,15 +105,15 @@ def test_hand_computed():
 def test_a_class_that_is_predicted_but_never_true_scores_zero():
     score = DenseScore(occ3d_protocol("none"))
     score.update(small(4, 5), small(4, 4))
-    assert score.scores().per_class["iou"]["construction_vehicle"] == 0.0
-    assert score.scores().per_class["iou"]["bus"] is None
+    assert score.compute().per_class["iou"]["construction_vehicle"] == 0.0
+    assert score.compute().per_class["iou"]["bus"] is None
 
 
 def test_masked_voxels_do_not_count():
     truth, said = small(4, 4), small(4, 5)
     score = DenseScore(occ3d_protocol("camera"))
     score.update(said, truth, torch.tensor([True, False]).reshape(2, 1, 1))
-    assert score.scores().values["miou"] == 1.0
+    assert score.compute().values["miou"] == 1.0
 
 
 def test_merging_equals_counting_in_one_place():
@@ -123,7 +123,7 @@ def test_merging_equals_counting_in_one_place():
     for number, (said, truth) in enumerate(pairs):
         whole.update(said, truth)
         (one if number % 2 else two).update(said, truth)
-    assert one.merge(two).scores() == whole.scores()
+    assert one.merge(two).compute() == whole.compute()
     with pytest.raises(ShapeError, match="merged scores must follow one protocol; got occ3d/none and occ3d/camera"):
         whole.merge(DenseScore(occ3d_protocol("camera")))
 
@@ -131,8 +131,8 @@ def test_merging_equals_counting_in_one_place():
 def test_a_sample_without_counted_voxels_is_named_in_the_counts():
     score = DenseScore(OPENOCCUPANCY_PROTOCOL)
     score.update(small(1), small(255))
-    assert score.scores().counts == {"samples": 1, "samples_without_counted_voxels": 1, "voxels": 0}
-    assert score.scores().values["miou"] is None
+    assert score.compute().counts == {"samples": 1, "samples_without_anything_counted": 1, "voxels": 0}
+    assert score.compute().values["miou"] is None
 
 
 def test_bad_input_names_the_sample():

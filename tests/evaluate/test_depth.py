@@ -12,7 +12,7 @@ from lexivox.evaluate.depth import DepthScore
 def test_hand_computed():
     score = DepthScore()
     score.update(torch.tensor([11.0, 16.0, 5.0]), torch.tensor([10.0, 20.0, 0.0]))  # the last has no truth
-    values = score.scores().values
+    values = score.compute().values
     assert values["abs_rel"] == pytest.approx((0.1 + 0.2) / 2)
     assert values["sq_rel_m"] == pytest.approx((1 / 10 + 16 / 20) / 2)
     assert values["mae_m"] == pytest.approx(2.5)
@@ -20,14 +20,14 @@ def test_hand_computed():
     logs = torch.log(torch.tensor([11 / 10, 16 / 20]).double())
     assert values["rmse_log"] == pytest.approx(float(logs.square().mean().sqrt()))
     assert [values[f"delta_{k}"] for k in (1, 2, 3)] == [0.5, 1.0, 1.0]  # 20 / 16 = 1.25 is not below 1.25
-    assert score.scores().counts == {"samples": 1, "places": 2}
+    assert score.compute().counts == {"samples": 1, "places": 2}
 
 
 def test_truth_beyond_the_range_does_not_count_and_predictions_are_clamped():
     score = DepthScore(max_depth_m=50.0)
     score.update(torch.tensor([500.0, 10.0]), torch.tensor([40.0, 60.0]))
-    assert score.scores().values["mae_m"] == pytest.approx(10.0)
-    assert score.scores().counts["places"] == 1
+    assert score.compute().values["mae_m"] == pytest.approx(10.0)
+    assert score.compute().counts["places"] == 1
 
 
 def test_merging_equals_counting_in_one_place():
@@ -37,11 +37,11 @@ def test_merging_equals_counting_in_one_place():
     for row in range(6):
         whole.update(said[row], true[row])
         (one if row % 2 else two).update(said[row], true[row])
-    assert one.merge(two).scores().values == pytest.approx(whole.scores().values)
+    assert one.merge(two).compute().values == pytest.approx(whole.compute().values)
 
 
 def test_nothing_scored_is_nothing_claimed():
-    assert DepthScore().scores().values["rmse_m"] is None
+    assert DepthScore().compute().values["rmse_m"] is None
 
 
 def test_bad_input_names_the_sample():

@@ -15,10 +15,10 @@ def test_a_point_seen_twice_counts_once_unless_asked():
     unique, dup = LidarScore(NUSCENES16), LidarScore(NUSCENES16, dup=True)
     for score in (unique, dup):
         score.update(prediction, label, visible)
-    assert unique.scores().counts == {"samples": 1, "points": 3}
-    assert unique.scores().per_class["iou"]["car"] == pytest.approx(1 / 2)  # TP 1, FN 1
-    assert dup.scores().per_class["iou"]["car"] == pytest.approx(2 / 3)  # TP 2, FN 1
-    assert unique.scores().protocol == "pop3d-lidar/unique"
+    assert unique.compute().counts == {"samples": 1, "points": 3}
+    assert unique.compute().per_class["iou"]["car"] == pytest.approx(1 / 2)  # TP 1, FN 1
+    assert dup.compute().per_class["iou"]["car"] == pytest.approx(2 / 3)  # TP 2, FN 1
+    assert unique.compute().protocol == "pop3d-lidar/unique"
     with pytest.raises(ShapeError, match="pop3d-lidar/unique nuscenes16 and pop3d-lidar/dup"):
         unique.merge(dup)
 
@@ -26,11 +26,11 @@ def test_a_point_seen_twice_counts_once_unless_asked():
 def test_noise_is_not_a_false_positive():
     score = LidarScore(NUSCENES16)
     score.update(torch.tensor([4, 4]), torch.tensor([4, 0]), torch.tensor([0, 1]))
-    values = score.scores()
+    values = score.compute()
     assert values.per_class["precision"]["car"] == 1.0
     assert values.values["miou_present"] == 1.0
     assert values.per_class["iou"]["bus"] is None
-    assert score.merge(score).scores().counts == {"samples": 2, "points": 2}
+    assert score.merge(score).compute().counts == {"samples": 2, "points": 2}
 
 
 @pytest.mark.parametrize("metric", ["points_16class", "points_16class_visible"])
@@ -48,4 +48,4 @@ def test_golden_counts_and_scores_of_pop3d(golden, metric: str):
     assert score.confusion.correct[classes].tolist() == case[f"metric/{metric}/correct"].tolist()
     assert score.confusion.predictions[classes].tolist() == case[f"metric/{metric}/predicted"].tolist()
     mean = float(case[f"metric/{metric}/mean_percent"])
-    assert 100 * score.scores().values["miou"] == pytest.approx(mean, abs=1e-4)
+    assert 100 * score.compute().values["miou"] == pytest.approx(mean, abs=1e-4)

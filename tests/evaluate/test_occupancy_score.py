@@ -21,7 +21,7 @@ def test_known_values_on_six_voxels():
     prediction = volume(1, 1, 10, 5, 10, 1)
     score = OccupancyScore(PANDASET9)
     score.update(prediction, semantic, occupancy)
-    values = score.scores().values
+    values = score.compute().values
     # road: TP 1, FP 1 (on the car). car: FN 1, FP 1 (in the air). free: TP 1, FN 1; the noise is not asked.
     assert values["miou_present"] == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
     assert values["miou_present_occupied"] == pytest.approx((1 / 2 + 0) / 2)
@@ -40,24 +40,9 @@ def test_ignored_voxels_change_nothing():
     for label in (1, 5, 10):
         score = OccupancyScore(PANDASET9)
         score.update(volume(1, 10, label), semantic, occupancy)
-        scores.append(score.scores())
+        scores.append(score.compute())
     assert scores[0] == scores[1] == scores[2]
     assert scores[0].values["miou_present"] == 1.0
-
-
-def test_batch_of_two_equals_two_updates_and_a_merge():
-    generator = torch.Generator().manual_seed(0)
-    prediction = torch.randint(1, 18, (2, 4, 3, 2), generator=generator)
-    semantic = torch.randint(1, 18, (2, 4, 3, 2), generator=generator).to(torch.uint8)
-    occupancy = torch.where(semantic == 17, FREE, OCCUPIED).to(torch.uint8)
-    parts = []
-    for i in range(2):
-        parts.append(OccupancyScore(NUSCENES16))
-        parts[-1].update(prediction[i], semantic[i], occupancy[i])
-    whole = OccupancyScore(NUSCENES16)
-    whole.update(prediction, semantic, occupancy)
-    assert parts[0].merge(parts[1]).scores() == whole.scores()
-    assert whole.scores().counts["samples"] == 2
 
 
 def test_agnostic_target_restores_noise_as_occupied():
@@ -73,7 +58,7 @@ def test_label_volume_fills_in_index_order():
 
 def test_protocol_names_the_rays_and_refuses_to_mix():
     exact, sampled = OccupancyScore(NUSCENES16), OccupancyScore(NUSCENES16, rays="sampled100")
-    assert exact.scores().protocol == "pop3d-occupancy/exact"
+    assert exact.compute().protocol == "pop3d-occupancy/exact"
     with pytest.raises(ShapeError, match="occupancy/exact nuscenes16 and pop3d-occupancy/sampled100"):
         exact.merge(sampled)
     with pytest.raises(ShapeError, match="pandaset9"):
@@ -105,7 +90,7 @@ def test_golden_counts_and_scores_of_pop3d(golden):
     assert score.agnostic.targets.tolist() == published("seen", "voxels_class_agnostic").tolist()
     assert score.agnostic.correct.tolist() == published("correct", "voxels_class_agnostic").tolist()
     assert score.agnostic.predictions.tolist() == published("predicted", "voxels_class_agnostic").tolist()
-    values = score.scores().values
+    values = score.compute().values
     percent = 100 * score.semantic.iou()[kept].nan_to_num(nan=1.0)
     assert percent.tolist() == pytest.approx(published("iou_percent").tolist(), abs=1e-4)
     assert 100 * values["miou"] == pytest.approx(float(published("mean_percent")), abs=1e-4)

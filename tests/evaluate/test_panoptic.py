@@ -44,7 +44,7 @@ def test_worked_example():
     said_ids = [1] * 50 + [1] * 40 + [2] * 10 + [2] * 40 + [1] * 10 + [8] * 50 + [6] * 200 + [7] * 100
     score = PanopticScore(table(5, things=(3, 4)), min_points=1)
     score.update(cloud(said, said_ids), cloud(label, ids))
-    values, per_class = score.scores().values, score.scores().per_class
+    values, per_class = score.compute().values, score.compute().per_class
     assert values["pq"] == pytest.approx(0.4791667, abs=1e-7)
     assert values["sq"] == pytest.approx(0.5520833, abs=1e-7)
     assert values["rq"] == pytest.approx(0.6666667, abs=1e-7)
@@ -89,7 +89,7 @@ def test_official_semantickitti(golden, min_points):
     want = {name.split("/")[-1]: g[name] for name in g.files if name.startswith(f"kitti/min_points_{min_points}/")}
     for row, name in enumerate(("tp", "fp", "fn")):
         assert score.counts[row].tolist() == want[name].tolist()
-    values = score.scores().values
+    values = score.compute().values
     ours = {"pq": "pq_mean", "sq": "sq_mean", "rq": "rq_mean", "miou": "iou_mean", "pq_dagger": "pq_dagger"}
     ours |= {f"{m}_{part}": f"{m}_{part}" for m in ("pq", "sq", "rq") for part in ("things", "stuff")}
     for name, theirs in ours.items():
@@ -105,7 +105,7 @@ def test_official_nuscenes(golden):
         score.update(Segments(said // 1000, said), Segments(NUSCENES16_FROM_RAW.apply(truth // 1000), truth))
     for row, name in enumerate(("tp", "fp", "fn")):
         assert score.counts[row].tolist() == g[f"nuscenes/{name}"].tolist()
-    values = score.scores().values
+    values = score.compute().values
     wanted = g["nuscenes/all_PQ_SQ_RQ_mIoU_PQdagger"]
     got = [values[name] for name in ("pq", "sq", "rq", "miou", "pq_dagger")]
     assert got == pytest.approx(wanted.tolist(), abs=1e-9)
@@ -145,14 +145,14 @@ def test_merging_equals_counting_in_one_place():
         (one if number % 2 else two).update(*scan)
     merged = one.merge(two)
     assert torch.equal(merged.counts, whole.counts)
-    assert merged.scores().values == pytest.approx(whole.scores().values)
+    assert merged.compute().values == pytest.approx(whole.compute().values)
 
 
 def test_a_perfect_prediction_scores_one_where_classes_occur():
     truth = cloud([1, 1, 2, 2, 3], [0, 0, 1, 2, 5])
     score = PanopticScore(table(4), min_points=1)
     score.update(truth, truth)
-    assert score.scores().values["pq"] == pytest.approx(1.0)
+    assert score.compute().values["pq"] == pytest.approx(1.0)
 
 
 def test_visible_points_only():
@@ -160,7 +160,7 @@ def test_visible_points_only():
     said = cloud([1, 1, 2, 2], [1, 1, 1, 1])
     score = PanopticScore(table(3), min_points=1)
     score.update(said, truth, visible=torch.tensor([True, True, False, False]))
-    assert score.scores().per_class["pq"]["c1"] == 1.0
+    assert score.compute().per_class["pq"]["c1"] == 1.0
 
 
 def test_groups_are_means_over_their_classes():
@@ -168,22 +168,24 @@ def test_groups_are_means_over_their_classes():
     said = cloud([1, 2, 2], [0, 0, 0])
     score = PanopticScore(table(4), min_points=1, groups={"novel": ["c1", "c3"]})
     score.update(said, truth)
-    assert score.scores().values["pq_novel"] == pytest.approx(0.5)
+    assert score.compute().values["pq_novel"] == pytest.approx(0.5)
 
 
 def test_an_empty_scan_counts_as_a_scan():
     empty = cloud([], [])
     score = PanopticScore(table(3), min_points=1)
     score.update(empty, empty)
-    assert score.scores().counts == {"samples": 1}
-    assert score.scores().values["pq"] == 0.0
+    assert score.compute().counts == {"samples": 1, "samples_without_anything_counted": 1, "points": 0}
+    assert score.compute().values["pq"] == 0.0
 
 
 def test_unequal_points_and_foreign_classes_are_refused():
     score = PanopticScore(table(3), min_points=1)
-    with pytest.raises(ShapeError, match=r"must label the same points; got \[1, 2\] points"):
-        score.update(cloud([1], [0]), cloud([1, 1], [0, 0]))
-    with pytest.raises(DataError, match="classes of a prediction must be 0 to 2"):
-        score.update(cloud([7], [0]), cloud([1], [0]))
-    with pytest.raises(DataError, match="segment ids of a target must be 0 or above; got -1"):
-        score.update(cloud([1], [0]), cloud([1], [-1]))
+    with pytest.raises(
+        ShapeError, match=r"prediction and target of s7 must label the same points; got \[1, 2\] points"
+    ):
+        score.update(cloud([1], [0]), cloud([1, 1], [0, 0]), token="s7")
+    with pytest.raises(DataError, match="classes of the prediction of s7 must be 0 to 2"):
+        score.update(cloud([7], [0]), cloud([1], [0]), token="s7")
+    with pytest.raises(DataError, match="segment ids of the target of s7 must be 0 or above; got -1"):
+        score.update(cloud([1], [0]), cloud([1], [-1]), token="s7")

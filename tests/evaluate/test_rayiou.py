@@ -74,7 +74,7 @@ def test_official_scores(case):
 
 
 def check(score, g, name):
-    result = score.scores()
+    result = score.compute()
     assert result.values["rayiou"] == pytest.approx(float(g[f"{name}/rayiou"]), abs=2e-4)
     at = [result.values[f"rayiou_{t}m"] for t in (1, 2, 4)]
     assert at == pytest.approx(g[f"{name}/rayiou_at_1_2_4m"].tolist(), abs=2e-4)
@@ -105,15 +105,15 @@ def test_hand_computed():
     # Cars: 3 true, 2 predicted; 1, 1 and 2 hits. Buses: 0 true, 1 predicted, 0 hits.
     car = [1 / 4, 1 / 4, 2 / 3]
     assert score.iou()[:, 4].tolist() == pytest.approx(car)
-    assert score.scores().values["rayiou"] == pytest.approx(sum(car) / 6)
-    assert score.scores().counts == {"samples": 3, "rays": 3}
+    assert score.compute().values["rayiou"] == pytest.approx(sum(car) / 6)
+    assert score.compute().counts == {"samples": 3, "rays": 3}
 
 
 def test_rays_that_meet_nothing_in_truth_do_not_count():
     score = one_ray()
     score.update(volume(x4=4), volume(), torch.tensor([[0.5, 0.5, 0.5]]))
-    assert score.scores().counts["rays"] == 0
-    assert score.scores().values["rayiou"] is None
+    assert score.compute().counts["rays"] == 0
+    assert score.compute().values["rayiou"] is None
 
 
 def test_bad_input_names_the_sample():

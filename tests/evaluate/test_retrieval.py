@@ -63,7 +63,7 @@ def test_mean_over_samples_and_per_query():
     other = RetrievalScore()
     other.update("vase", best, relevant)
     other.update("dog", best, torch.tensor([False, False]))  # has no truth: in no mean
-    scores = score.merge(other).scores()
+    scores = score.merge(other).compute()
     assert scores.values["map"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert scores.values["map_random"] == pytest.approx(0.5)
     assert scores.values["map_visible"] == 1.0
@@ -76,7 +76,7 @@ def test_mean_over_samples_and_per_query():
 def test_empty_visible_set_has_no_precision():
     score = RetrievalScore()
     score.update("jeep", torch.ones(2), torch.tensor([True, False]), visible=torch.zeros(0, dtype=torch.int64))
-    assert score.scores().values["map_visible"] is None
+    assert score.compute().values["map_visible"] is None
 
 
 def test_golden_average_precision_of_pop3d(golden):

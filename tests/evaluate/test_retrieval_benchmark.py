@@ -69,11 +69,11 @@ def test_average_precision_equals_the_slow_twin(protocol):
     expected = [twin(annotation, protocol) for annotation in given]
     members = {"train": [0], "val": [1, 2], "test": [3], "eval": [1, 2, 3]}
     for split, numbers in members.items():
-        values = metrics[f"{protocol.retrieval}/{split}"].scores().values
+        values = metrics[f"{protocol.retrieval}/{split}"].compute().values
         for number, name in enumerate(("map", "map_visible")):
             mean = sum(expected[i][number] for i in numbers) / len(numbers)
             assert values[name] == pytest.approx(mean, abs=2e-3)  # float32 ties
-    assert metrics[f"{protocol.retrieval}/eval"].scores().counts == {"samples": 3, "queries": 3, "skipped": 0}
+    assert metrics[f"{protocol.retrieval}/eval"].compute().counts == {"samples": 3, "queries": 3, "skipped": 0}
 
 
 def test_a_method_without_features_is_not_asked():
@@ -101,7 +101,7 @@ def test_a_teacher_has_visible_numbers_only():
     student, teacher = asked(annotations()), asked(annotations(), Teacher())
     for protocol in PROTOCOLS[:2]:
         name = f"{protocol.retrieval}/eval"
-        of_student, of_teacher = (scores["guess"].metrics[name].scores() for scores in (student, teacher))
+        of_student, of_teacher = (scores["guess"].metrics[name].compute() for scores in (student, teacher))
         assert of_teacher.values["map"] is None
         assert of_teacher.values["map_visible"] == pytest.approx(of_student.values["map_visible"])
 
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_skipped_and_counted():
     given[3] = replace(given[3], matching=torch.tensor([5000]))
     metric = asked(given)["guess"].metrics["pop3d-retrieval/cosine/eval"]
     assert isinstance(metric, RetrievalScore)
-    assert metric.scores().counts == {"samples": 0, "queries": 0, "skipped": 3}
+    assert metric.compute().counts == {"samples": 0, "queries": 0, "skipped": 3}
     assert metric.skipped == {
         "sample-1: query b": "its mask has 399 points, the sweep 400",
         "elsewhere: query c": "its keyframe is not in the recording",
@@ -128,7 +128,7 @@ def test_parts_of_the_benchmark_add_up():
     merged = parts[0].merge(parts[1], "guess").merge(parts[2], "guess")
     assert set(merged.metrics) == set(whole.metrics)
     for name, metric in whole.metrics.items():
-        assert merged.metrics[name].scores() == metric.scores()
+        assert merged.metrics[name].compute() == metric.compute()
     with pytest.raises(DataError, match=r"counted once for each keyframe; got 'query .' twice in sample-"):
         merged.merge(MethodScore(parts[0].metrics), "guess")
 
@@ -139,7 +139,7 @@ def test_two_queries_of_one_keyframe_ask_the_method_once(tmp_path):
     method = Guess()
     metrics = asked(read_retrieval(tmp_path, "all"), method, protocols=(Pop3dProtocol(),))["guess"].metrics
     assert method.asked == [400]
-    assert metrics["pop3d-retrieval/cosine/val"].scores().counts["samples"] == 2
+    assert metrics["pop3d-retrieval/cosine/val"].compute().counts["samples"] == 2
 
 
 def test_features_that_are_not_finite_name_the_sample():

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from lexivox.errors import DataError
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.scores import Scores
 
 NUM_FINE_BINS = 3000
 """A multiple of the coarse bins; 3,000 resolve AUROC to about 1e-4."""
@@ -20,7 +21,7 @@ RISKS = (0.05, 0.1, 0.2)
 """Error rates at which coverage is reported."""
 
 
-class CalibrationScore:
+class CalibrationScore(Metric):
     """Accumulates pairs of a confidence in [0, 1] and whether the answer was right.
 
     Args:
@@ -28,45 +29,48 @@ class CalibrationScore:
         num_bins: of the calibration error (15 as in Guo et al. 2017); divides :data:`NUM_FINE_BINS`.
     """
 
+    counters = ("right", "wrong", "confidence_sum")
+
     def __init__(self, name: str, num_bins: int = 15) -> None:
+        super().__init__()
         self.name, self.num_bins = name, num_bins
         self.right: Int64[Tensor, "N"] = torch.zeros(NUM_FINE_BINS, dtype=torch.int64)
         self.wrong: Int64[Tensor, "N"] = torch.zeros(NUM_FINE_BINS, dtype=torch.int64)
-        self.confidence_sum: Float64[Tensor, "N"] = torch.zeros(NUM_FINE_BINS, dtype=torch.float64)
+        self.confidence_sum = ExactSums(NUM_FINE_BINS)
 
     @property
     def protocol(self) -> str:
         return f"calibration/{self.name}/{self.num_bins}bins"
 
-    def update(self, confidence: Float[Tensor, "P"], is_right: Bool[Tensor, "P"], token: str = "a sample") -> None:
+    @property
+    def total(self) -> int:
+        return int((self.right + self.wrong).sum())
+
+    def update(self, confidence: Float[Tensor, "P"], is_right: Bool[Tensor, "_"], *, token: str = "") -> None:
         """Counts answers.
 
         Raises:
-            DataError: a confidence that is no share of 1.
+            ShapeError: not one verdict for each confidence.
+            DataError: a confidence that is no share of 1, or a sample that was counted before.
         """
+        who = token or "a sample"
+        if confidence.shape != is_right.shape:
+            raise ShapeError(
+                f"confidences and verdicts of {who} must be as many; got {len(confidence)} and {len(is_right)}."
+            )
         if not bool(((confidence >= 0) & (confidence <= 1)).all()):
             raise DataError(
-                f"confidences of {token} must be from 0 to 1; got {confidence.min():g} to {confidence.max():g}. "
+                f"confidences of {who} must be from 0 to 1; got {confidence.min():g} to {confidence.max():g}. "
                 "Squash the scores first."
             )
         place = (confidence.double() * NUM_FINE_BINS).long().clamp_max(NUM_FINE_BINS - 1)
-        self.right += torch.bincount(place[is_right], minlength=NUM_FINE_BINS)
-        self.wrong += torch.bincount(place[~is_right], minlength=NUM_FINE_BINS)
-        self.confidence_sum.index_add_(0, place, confidence.double())
+        sums = torch.zeros(NUM_FINE_BINS, dtype=torch.float64).index_add_(0, place, confidence.double())
+        with self.counting(token):
+            self.right += torch.bincount(place[is_right], minlength=NUM_FINE_BINS)
+            self.wrong += torch.bincount(place[~is_right], minlength=NUM_FINE_BINS)
+            self.confidence_sum.add(sums)
 
-    def merge(self, other: CalibrationScore) -> CalibrationScore:
-        """The score of both together.
-
-        Raises:
-            ShapeError: they score different things.
-        """
-        require_same_protocol(self.protocol, other.protocol)
-        merged = CalibrationScore(self.name, self.num_bins)
-        merged.right, merged.wrong = self.right + other.right, self.wrong + other.wrong
-        merged.confidence_sum = self.confidence_sum + other.confidence_sum
-        return merged
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """``ece``, ``auroc`` of right against wrong answers, ``accuracy``, and coverage.
 
         ``coverage_at_5`` is the largest share of the answers, the most confident ones, of which at most 5 % are
@@ -78,7 +82,7 @@ class CalibrationScore:
             allowed = coverage[risk <= limit]
             values[f"coverage_at_{100 * limit:g}"] = float(allowed.max()) if len(allowed) else 0.0
         values["aurc"] = float((risk * count).sum() / count.sum()) if len(risk) else float("nan")
-        return Scores(self.protocol, values, counts={"answers": int((self.right + self.wrong).sum())})
+        return Scores(self.protocol, values, counts=self.sample_counts(answers=self.total))
 
     def _accuracy(self) -> float:
         return float(self.right.sum() / (self.right + self.wrong).sum().double())
@@ -87,7 +91,7 @@ class CalibrationScore:
         """Mean distance of confidence and accuracy over equally wide bins, weighed by their answers."""
         right, count, confidence = (
             part.reshape(self.num_bins, -1).sum(1).double()
-            for part in (self.right, self.right + self.wrong, self.confidence_sum)
+            for part in (self.right, self.right + self.wrong, self.confidence_sum.values())
         )
         return float((confidence - right).abs().sum() / count.sum())
 

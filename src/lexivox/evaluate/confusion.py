@@ -127,6 +127,8 @@ class ConfusionMatrix:
         if classes is None:
             classes = [i for i in range(self.num_classes) if i not in self.ignore]
         iou = self.iou()[list(classes)]
+        if not bool(self.counts.any()):
+            return float("nan")
         return float(iou.nanmean() if present_only else iou.nan_to_num(nan=1.0).mean())
 
     def accuracy(self) -> float:

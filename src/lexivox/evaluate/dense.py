@@ -16,7 +16,8 @@ from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI_V
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.scores import Scores
 
 MASKS = ("none", "lidar", "camera", "both")
 """Which voxels count: all, those that LiDAR observed, those that a camera could see, or those of both kinds."""
@@ -54,20 +55,29 @@ SURROUNDOCC_PROTOCOL = DenseProtocol("surroundocc", SURROUNDOCC)
 SEMANTICKITTI_PROTOCOL = DenseProtocol("semantickitti-ssc", SEMANTICKITTI_VOXELS, absent_is_zero=True)
 
 
-class DenseScore:
+class DenseScore(Metric):
     """Accumulates one protocol over samples, in integers.
 
     Args:
-        protocol: :func:`occ3d_protocol` or one of the constants of this module.
+        definition: :func:`occ3d_protocol` or one of the constants of this module.
     """
 
-    def __init__(self, protocol: DenseProtocol) -> None:
-        table = protocol.classes
-        self.protocol = protocol
+    counters = ("confusion",)
+
+    def __init__(self, definition: DenseProtocol) -> None:
+        super().__init__()
+        table = definition.classes
+        self.definition = definition
         self.free: int = table.free  # type: ignore[assignment]  # every table of a dense protocol has one
         self.confusion = ConfusionMatrix(table.num_classes, {table.ignore})
-        self.num_samples = 0
-        self.num_ignored_samples = 0
+
+    @property
+    def protocol(self) -> str:
+        return self.definition.name
+
+    @property
+    def total(self) -> int:
+        return int(self.confusion.counts.sum())
 
     def update(
         self,
@@ -75,53 +85,38 @@ class DenseScore:
         target: Shaped[Tensor, "*_"],
         counted: Bool[Tensor, "*_"] | None = None,
         *,
-        token: str = "a sample",
+        token: str = "",
     ) -> None:
         """Counts one volume of classes; all three have the shape (X, Y, Z).
 
         Args:
             counted: the mask of the protocol, True where a voxel counts; ``None`` counts all.
-            token: names the sample in errors.
+            token: name of the sample, for errors, and so that it counts once.
 
         Raises:
             ShapeError: volumes of different shape.
-            DataError: classes that the table does not have.
+            DataError: classes that the table does not have, or a sample that was counted before.
         """
-        table = self.protocol.classes
+        table, who = self.definition.classes, token or "a sample"
         shapes = {tuple(v.shape) for v in (prediction, target, counted) if v is not None}
         if len(shapes) != 1:
             raise ShapeError(
-                f"prediction, label and mask of {token} must have one shape; got {sorted(shapes)}. "
+                f"prediction, label and mask of {who} must have one shape; got {sorted(shapes)}. "
                 "Bring the prediction to the label's grid."
             )
         for what, volume in (("prediction", prediction), ("label", target)):
-            _require_classes(what, volume, table, token)
-        before = int(self.confusion.counts.sum())
-        self.confusion.update(prediction, target, counted)
-        self.num_samples += 1
-        self.num_ignored_samples += int(self.confusion.counts.sum()) == before
+            _require_classes(what, volume, table, who)
+        with self.counting(token):
+            self.confusion.update(prediction, target, counted)
 
-    def merge(self, other: DenseScore) -> DenseScore:
-        """The score of both together.
-
-        Raises:
-            ShapeError: they follow different protocols.
-        """
-        require_same_protocol(self.protocol.name, other.protocol.name)
-        merged = DenseScore(self.protocol)
-        merged.confusion = self.confusion.merge(other.confusion)
-        merged.num_samples = self.num_samples + other.num_samples
-        merged.num_ignored_samples = self.num_ignored_samples + other.num_ignored_samples
-        return merged
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """mIoU over the classes without free, IoU of occupied against free, precision and recall of occupied.
 
         ``miou_15`` leaves out the classes of :data:`SELF_SUPERVISED_LEFT_OUT`, where the table has them.
         """
-        table = self.protocol.classes
-        iou = self.confusion.iou(count_false=self.protocol.count_false)
-        if self.protocol.absent_is_zero:
+        table = self.definition.classes
+        iou = self.confusion.iou(count_false=self.definition.count_false)
+        if self.definition.absent_is_zero:
             iou = iou.nan_to_num(nan=0.0)
         evaluated = list(table.evaluated)
         values = {"miou": float(iou[evaluated].nanmean()), **self._geometry()}
@@ -129,12 +124,7 @@ class DenseScore:
         if "others" in table.names:
             values["miou_15"] = float(iou[named].nanmean())
         per_class = {"iou": {table.names[i]: float(iou[i]) for i in (*evaluated, self.free)}}
-        counts = {
-            "samples": self.num_samples,
-            "samples_without_counted_voxels": self.num_ignored_samples,
-            "voxels": int(self.confusion.counts.sum()),
-        }
-        return Scores(self.protocol.name, values, per_class, counts)
+        return Scores(self.protocol, values, per_class, self.sample_counts(voxels=self.total))
 
     def _geometry(self) -> dict[str, float]:
         """Occupied against free. Ignored classes never reach the counts."""

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.scores import Scores
 
 NAMES = ("abs_rel", "sq_rel_m", "mae_m", "mse_m2", "mse_log", "delta_1", "delta_2", "delta_3")
 """Sums that are kept; root means are taken at the end."""
 
 
-class DepthScore:
+class DepthScore(Metric):
     """Accumulates depth errors at places with truth, each place weighing the same.
 
     Args:
         min_depth_m, max_depth_m: truth outside is not counted, and predictions are clamped into the range.
     """
 
+    counters = ("sums", "num_places")
+
     def __init__(self, min_depth_m: float = 0.1, max_depth_m: float = 80.0) -> None:
+        super().__init__()
         self.min_depth_m, self.max_depth_m = min_depth_m, max_depth_m
-        self.sums: Float64[Tensor, "M"] = torch.zeros(len(NAMES), dtype=torch.float64)
-        self.num_places, self.num_samples = 0, 0
+        self.sums = ExactSums(len(NAMES))
+        self.num_places: Int64[Tensor, ""] = torch.zeros((), dtype=torch.int64)
 
     @property
     def protocol(self) -> str:
         return f"depth/{self.min_depth_m:g}-{self.max_depth_m:g}m"
+
+    @property
+    def total(self) -> int:
+        return int(self.num_places)
 
     def update(
         self,
@@ -35,7 +43,7 @@ class DepthScore:
         target_m: Float[Tensor, "*_"],
         valid: Bool[Tensor, "*_"] | None = None,
         *,
-        token: str = "a sample",
+        token: str = "",
     ) -> None:
         """Counts one sample.
 
@@ -44,39 +52,28 @@ class DepthScore:
 
         Raises:
             ShapeError: shapes that differ.
-            DataError: a prediction that is not finite where there is truth.
+            DataError: a prediction that is not finite where there is truth, or a sample that was counted before.
         """
+        who = token or "a sample"
         if prediction_m.shape != target_m.shape or (valid is not None and valid.shape != target_m.shape):
             raise ShapeError(
-                f"depth of {token} must be predicted where it is known, {tuple(target_m.shape)}; "
+                f"depth of {who} must be predicted where it is known, {tuple(target_m.shape)}; "
                 f"got {tuple(prediction_m.shape)}."
             )
         counted = (target_m >= self.min_depth_m) & (target_m <= self.max_depth_m)
         counted &= target_m > 0 if valid is None else valid
         said, true = prediction_m[counted].double(), target_m[counted].double()
         if not bool(torch.isfinite(said).all()):
-            raise DataError(f"depth of {token} must be finite; got {int((~torch.isfinite(said)).sum())} that are not.")
-        self.sums += _errors(said.clamp(self.min_depth_m, self.max_depth_m), true).sum(1)
-        self.num_places += len(true)
-        self.num_samples += 1
+            raise DataError(f"depth of {who} must be finite; got {int((~torch.isfinite(said)).sum())} that are not.")
+        errors = _errors(said.clamp(self.min_depth_m, self.max_depth_m), true).sum(1)
+        with self.counting(token):
+            self.sums.add(errors)
+            self.num_places += len(true)
 
-    def merge(self, other: DepthScore) -> DepthScore:
-        """The score of both together.
-
-        Raises:
-            ShapeError: they count different ranges.
-        """
-        require_same_protocol(self.protocol, other.protocol)
-        merged = DepthScore(self.min_depth_m, self.max_depth_m)
-        merged.sums = self.sums + other.sums
-        merged.num_places = self.num_places + other.num_places
-        merged.num_samples = self.num_samples + other.num_samples
-        return merged
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """Relative, squared relative (m), absolute (m), root mean square (m; of logarithms) errors; shares of
         places whose ratio to the truth is below 1.25, 1.25**2, 1.25**3."""
-        means = self.sums / self.num_places if self.num_places else self.sums * torch.nan
+        means = self.sums.values() / self.num_places if self.total else torch.full((len(NAMES),), torch.nan)
         mean: dict[str, float] = dict(zip(NAMES, means.tolist(), strict=True))
         values = {
             "abs_rel": mean["abs_rel"],
@@ -86,7 +83,7 @@ class DepthScore:
             "rmse_log": mean["mse_log"] ** 0.5,
             **{f"delta_{k}": mean[f"delta_{k}"] for k in (1, 2, 3)},
         }
-        return Scores(self.protocol, values, counts={"samples": self.num_samples, "places": self.num_places})
+        return Scores(self.protocol, values, counts=self.sample_counts(places=self.total))
 
 
 def _errors(said: Float64[Tensor, "N"], true: Float64[Tensor, "N"]) -> Float64[Tensor, "M N"]:

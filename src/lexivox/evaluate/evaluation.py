@@ -10,14 +10,14 @@ from typing import Any
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.lidar import LidarScore
+from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.occupancy import OccupancyScore
 from lexivox.evaluate.protocol import Pop3dProtocol
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.retrieval import RetrievalScore
-from lexivox.evaluate.scores import Metric
 from lexivox.evaluate.unobserved import UnobservedScore
 
-FORMAT, VERSION = "lexivox-evaluation", 1
+FORMAT, VERSION = "lexivox-evaluation", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Evaluation:
         some = f"{self.split.tokens} held-out keyframes, {self.split.table}"
         report = ScoreTable(f"{self.split.data}: {some}", notes=(*self.notes, *self._coverage()))
         for name, method in self.methods.items():
-            scored = [metric.scores() for metric in method.metrics.values()]
+            scored = [metric.compute() for metric in method.metrics.values()]
             report = report.with_row(name, *[s for s in scored if any(s.counts.values())])
         return report
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.types import IGNORED
+from lexivox.errors import ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.metric import Metric, naming
 from lexivox.evaluate.protocol import Outside, Pop3dProtocol
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.scores import Scores
 
 
-class LidarScore:
+class LidarScore(Metric):
     """Accumulates predicted point classes against labels.
 
     Args:
@@ -26,6 +26,8 @@ class LidarScore:
         outside: where points outside the grid were asked, for the name of the protocol.
     """
 
+    counters = ("confusion",)
+
     def __init__(
         self,
         classes: ClassTable,
@@ -35,12 +37,12 @@ class LidarScore:
         outside: Outside = "keep",
         device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__()
         self.classes = classes
         self.dup, self.noise_errors = dup, noise_errors
         self.outside: Outside = outside
         ignored = {IGNORED} if noise_errors else {classes.ignore, IGNORED}
         self.confusion = ConfusionMatrix(classes.num_classes, ignored, device=device)
-        self.num_samples = 0
 
     @property
     def protocol(self) -> str:
@@ -50,38 +52,43 @@ class LidarScore:
             outside=self.outside,
         ).lidar
 
+    @property
+    def identity(self) -> str:
+        return f"{self.protocol} {self.classes.name}"
+
+    @property
+    def total(self) -> int:
+        return int(self.confusion.counts.sum())
+
     def update(
         self,
         prediction: Integer[Tensor, "P"],
-        label: Integer[Tensor, "P"],
+        label: Integer[Tensor, "_"],
         visible: Int64[Tensor, "S"],
+        *,
+        token: str = "",
     ) -> None:
-        """Counts one sweep. ``visible`` lists the points seen: a point once for each camera."""
-        if not self.dup:
-            visible = visible.unique()
-        self.confusion.update(prediction[visible], label[visible])
-        self.num_samples += 1
+        """Counts one sweep.
 
-    def merge(self, other: LidarScore) -> LidarScore:
-        """The score of both together.
+        Args:
+            visible: lists the points seen: a point once for each camera.
+            token: name of the sweep, for errors, and so that it counts once.
 
         Raises:
-            ShapeError: they follow different protocols or classes.
+            ShapeError: not one prediction for each label.
+            DataError: numbers that are no class, or a sweep that was counted before.
         """
-        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
-        merged = LidarScore(self.classes, dup=self.dup, noise_errors=self.noise_errors, outside=self.outside)
-        merged.confusion = self.confusion.merge(other.confusion)
-        merged.num_samples = self.num_samples + other.num_samples
-        return merged
+        if prediction.shape != label.shape:
+            raise ShapeError(
+                f"points of {token or 'a sweep'} must have a prediction and a label each; got {len(prediction)} and "
+                f"{len(label)}."
+            )
+        if not self.dup:
+            visible = visible.unique()
+        with self.counting(token), naming(token):
+            self.confusion.update(prediction[visible], label[visible])
 
-    def state(self) -> dict[str, Any]:
-        return {"samples": self.num_samples, "confusion": self.confusion.state()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.num_samples = int(state["samples"])
-        self.confusion.restore(state["confusion"])
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """``miou`` is the published mean: no point of a class counts as 1. ``miou_present`` does not."""
         evaluated = self.classes.evaluated
         values = {
@@ -98,5 +105,4 @@ class LidarScore:
             metric: {self.classes.names[i]: float(numbers[i]) for i in evaluated}
             for metric, numbers in measured.items()
         }
-        counts = {"samples": self.num_samples, "points": int(self.confusion.counts.sum())}
-        return Scores(self.protocol, values, per_class, counts)
+        return Scores(self.protocol, values, per_class, self.sample_counts(points=self.total))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Int64, Integer, UInt8
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.types import FREE, IGNORED, OCCUPIED
-from lexivox.errors import ConfigError
+from lexivox.errors import ConfigError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
+from lexivox.evaluate.metric import Metric, naming
 from lexivox.evaluate.protocol import Pop3dProtocol, Rays, VoxelNoise
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.scores import Scores
 
 
-class OccupancyScore:
+class OccupancyScore(Metric):
     """Accumulates predicted class volumes against LiDAR truth; what no ray reached is not counted.
 
     Args:
@@ -28,6 +27,8 @@ class OccupancyScore:
         ConfigError: the table has no free class.
     """
 
+    counters = ("semantic", "agnostic")
+
     def __init__(
         self,
         classes: ClassTable,
@@ -36,6 +37,7 @@ class OccupancyScore:
         noise_voxels: VoxelNoise = "in_range",
         device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__()
         if classes.free is None:
             raise ConfigError(f"classes of an occupancy score must include free; got {classes.name}.")
         self.classes = classes
@@ -44,55 +46,49 @@ class OccupancyScore:
         self.noise_voxels: VoxelNoise = noise_voxels
         self.semantic = ConfusionMatrix(classes.num_classes, {classes.ignore, IGNORED}, device=device)
         self.agnostic = ConfusionMatrix(2, {IGNORED}, device=device)
-        self.num_samples = 0
 
     @property
     def protocol(self) -> str:
         return Pop3dProtocol(rays=self.rays, noise_voxels=self.noise_voxels).occupancy
 
+    @property
+    def identity(self) -> str:
+        return f"{self.protocol} {self.classes.name}"
+
+    @property
+    def total(self) -> int:
+        return int(self.agnostic.counts.sum())
+
     def update(
         self,
-        prediction: Integer[Tensor, "*batch X Y Z"],
-        semantic: Integer[Tensor, "*batch X Y Z"],
-        occupancy: UInt8[Tensor, "*batch X Y Z"],
+        prediction: Integer[Tensor, "X Y Z"],
+        semantic: Integer[Tensor, "x y z"],
+        occupancy: UInt8[Tensor, "x y z"],
+        *,
+        token: str = "",
     ) -> None:
-        """Counts one volume, or several at once.
+        """Counts one volume.
 
         Args:
             prediction: class of each voxel, the table's free class where nothing is.
             semantic: true class, free, or IGNORED (unseen, and where noise is the majority).
             occupancy: FREE, OCCUPIED or IGNORED; noise counts as occupied here.
-        """
-        self.semantic.update(prediction, semantic)
-        self.agnostic.update((prediction != self.free).to(torch.uint8), occupancy)
-        self.num_samples += prediction.shape[:-3].numel()
-
-    def merge(self, other: OccupancyScore) -> OccupancyScore:
-        """The score of both together.
+            token: name of the sample, for errors, and so that it counts once.
 
         Raises:
-            ShapeError: they follow different protocols or classes.
+            ShapeError: volumes of different shape.
+            DataError: numbers that are no class, or a sample that was counted before.
         """
-        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
-        merged = OccupancyScore(self.classes, rays=self.rays, noise_voxels=self.noise_voxels)
-        merged.semantic = self.semantic.merge(other.semantic)
-        merged.agnostic = self.agnostic.merge(other.agnostic)
-        merged.num_samples = self.num_samples + other.num_samples
-        return merged
+        if not prediction.shape == semantic.shape == occupancy.shape:
+            raise ShapeError(
+                f"prediction and truth of {token or 'a sample'} must have one shape; got {tuple(prediction.shape)}, "
+                f"{tuple(semantic.shape)} and {tuple(occupancy.shape)}. Bring the prediction to the grid of the truth."
+            )
+        with self.counting(token), naming(token):
+            self.semantic.update(prediction, semantic)
+            self.agnostic.update((prediction != self.free).to(torch.uint8), occupancy)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "samples": self.num_samples,
-            "semantic": self.semantic.state(),
-            "agnostic": self.agnostic.state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.num_samples = int(state["samples"])
-        self.semantic.restore(state["semantic"])
-        self.agnostic.restore(state["agnostic"])
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """All numbers of the protocol.
 
         ``miou`` is the published (classes + free) mean in which a class that is never true counts as 1;
@@ -117,8 +113,7 @@ class OccupancyScore:
             "iou": {name: float(iou[i]) for i, name in names.items()},
             "recall": {name: float(recall[i]) for i, name in names.items()},
         }
-        counts = {"samples": self.num_samples, "voxels": int(self.agnostic.counts.sum())}
-        return Scores(self.protocol, values, per_class, counts)
+        return Scores(self.protocol, values, per_class, self.sample_counts(voxels=self.total))
 
 
 def class_agnostic_target(

@@ -16,7 +16,8 @@ from torch import Tensor
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.scores import Scores
 
 MIN_POINTS = {"nuscenes": 15, "semantickitti": 50}
 """Unmatched segments with fewer points count neither as missed nor as false (spec ovpanoptic 6.1)."""
@@ -36,7 +37,7 @@ class Segments:
     segment: Int64[Tensor, "P"]
 
 
-class PanopticScore:
+class PanopticScore(Metric):
     """Accumulates PQ, SQ, RQ, PQ-dagger and mIoU.
 
     Args:
@@ -45,36 +46,60 @@ class PanopticScore:
         groups: named classes whose means are reported as well, such as ``{"novel": ["bus", "trailer"]}``.
     """
 
+    counters = ("confusion", "counts", "iou_sums")
+
     def __init__(
         self, classes: ClassTable, *, min_points: int, groups: Mapping[str, Sequence[str]] | None = None
     ) -> None:
+        super().__init__()
         self.classes, self.min_points, self.groups = classes, min_points, dict(groups or {})
         self.confusion = ConfusionMatrix(classes.num_classes, {classes.ignore})
         self.counts: Int64[Tensor, "3 K"] = torch.zeros(3, classes.num_classes, dtype=torch.int64)  # tp, fp, fn
-        self.iou_sum: Float64[Tensor, "K"] = torch.zeros(classes.num_classes, dtype=torch.float64)
-        self.num_samples = 0
+        self.iou_sums = ExactSums(classes.num_classes)
 
     @property
     def protocol(self) -> str:
         return f"panoptic/min{self.min_points}"
 
-    def update(self, prediction: Segments, target: Segments, visible: Bool[Tensor, "P"] | None = None) -> None:
+    @property
+    def identity(self) -> str:
+        return f"{self.protocol} {self.classes.name} {self.groups or ''}".strip()
+
+    @property
+    def total(self) -> int:
+        return int(self.confusion.counts.sum())
+
+    @property
+    def iou_sum(self) -> Float64[Tensor, "K"]:
+        """Sum of the IoU of matched segments, by class."""
+        return self.iou_sums.values()
+
+    def update(
+        self,
+        prediction: Segments,
+        target: Segments,
+        visible: Bool[Tensor, "P"] | None = None,
+        *,
+        token: str = "",
+    ) -> None:
         """Counts one scan.
 
         Args:
             visible: score these points only, for example those that a camera sees; ids stay as they are.
+            token: name of the scan, for errors, and so that it counts once.
 
         Raises:
             ShapeError: prediction and target are not of the same points.
-            DataError: labels or ids that are negative, or labels that the table does not have.
+            DataError: labels or ids that are negative, labels that the table does not have, or a scan that was
+                counted before.
         """
-        self._check(prediction, target)
+        self._check(prediction, target, visible, token or "a scan")
         kept = target.label != self.classes.ignore
         if visible is not None:
             kept &= visible
-        self.confusion.update(prediction.label, target.label, kept)
-        self._match(_Overlaps.of(prediction, target, kept, self.classes.num_classes))
-        self.num_samples += 1
+        with self.counting(token):
+            self.confusion.update(prediction.label, target.label, kept)
+            self._match(_Overlaps.of(prediction, target, kept, self.classes.num_classes))
 
     def _match(self, overlaps: _Overlaps) -> None:
         pred, true = overlaps.pred, overlaps.true
@@ -83,7 +108,8 @@ class PanopticScore:
         iou = inter.double() / (pred.area[p] + true.area[t] - inter).double()
         hit = iou > 0.5
         owner = true.owner[t[hit]]
-        self.iou_sum.index_add_(0, owner, iou[hit])
+        sums = torch.zeros(self.classes.num_classes, dtype=torch.float64).index_add_(0, owner, iou[hit])
+        self.iou_sums.add(sums)
         self._count(0, owner)
         self._count(1, pred.unmatched(p[hit], self.min_points))
         self._count(2, true.unmatched(t[hit], self.min_points))
@@ -93,34 +119,25 @@ class PanopticScore:
     def _count(self, row: int, owner: Int64[Tensor, "N"]) -> None:
         self.counts[row] += torch.bincount(owner, minlength=self.classes.num_classes)
 
-    def _check(self, prediction: Segments, target: Segments) -> None:
+    def _check(self, prediction: Segments, target: Segments, visible: Tensor | None, who: str) -> None:
         sizes = {len(part) for side in (prediction, target) for part in (side.label, side.segment)}
+        if visible is not None:
+            sizes.add(len(visible))
         if len(sizes) != 1:
-            raise ShapeError(f"prediction and target must label the same points; got {sorted(sizes)} points.")
+            raise ShapeError(f"prediction and target of {who} must label the same points; got {sorted(sizes)} points.")
         for name, side in (("prediction", prediction), ("target", target)):
             if not len(side.label):
                 continue
             low, high = int(side.label.min()), int(side.label.max())
             if low < 0 or high >= self.classes.num_classes:
                 raise DataError(
-                    f"classes of a {name} must be 0 to {self.classes.num_classes - 1}, those of {self.classes.name}; "
-                    f"got {low} to {high}. Map the labels to {self.classes.name} first."
+                    f"classes of the {name} of {who} must be 0 to {self.classes.num_classes - 1}, those of "
+                    f"{self.classes.name}; got {low} to {high}. Map the labels to {self.classes.name} first."
                 )
             if int(side.segment.min()) < 0:
-                raise DataError(f"segment ids of a {name} must be 0 or above; got {int(side.segment.min())}.")
-
-    def merge(self, other: PanopticScore) -> PanopticScore:
-        """The score of both together.
-
-        Raises:
-            ShapeError: they follow different protocols or classes.
-        """
-        require_same_protocol(f"{self.protocol} {self.classes.name}", f"{other.protocol} {other.classes.name}")
-        merged = PanopticScore(self.classes, min_points=self.min_points, groups=self.groups)
-        merged.confusion = self.confusion.merge(other.confusion)
-        merged.counts, merged.iou_sum = self.counts + other.counts, self.iou_sum + other.iou_sum
-        merged.num_samples = self.num_samples + other.num_samples
-        return merged
+                raise DataError(
+                    f"segment ids of the {name} of {who} must be 0 or above; got {int(side.segment.min())}."
+                )
 
     def per_class(self) -> dict[str, Float64[Tensor, "K"]]:
         """PQ, SQ, RQ and IoU of every class of the table; a class that never occurs scores 0, as officially."""
@@ -129,7 +146,7 @@ class PanopticScore:
         rq = tp / (tp + 0.5 * fp + 0.5 * fn).clamp_min(1e-15)
         return {"pq": sq * rq, "sq": sq, "rq": rq, "iou": self.confusion.iou().nan_to_num(nan=0.0)}
 
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """Means over all classes but void, over things and stuff, and over every group.
 
         ``pq_dagger`` takes the IoU of stuff instead of its PQ (Porzi et al. 2019).
@@ -145,7 +162,7 @@ class PanopticScore:
         for suffix, members in groups.items():
             values |= {f"{m}{suffix}": float(table[m][members].mean()) for m in ("pq", "sq", "rq")}
         per_class = {m: {self.classes.names[i]: float(v[i]) for i in evaluated} for m, v in table.items()}
-        return Scores(self.protocol, values, per_class, {"samples": self.num_samples})
+        return Scores(self.protocol, values, per_class, self.sample_counts(points=self.total))
 
 
 @dataclass(frozen=True, slots=True)

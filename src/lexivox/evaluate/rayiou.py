@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.evaluate.scores import Scores, require_same_protocol
+from lexivox.evaluate.metric import Metric, naming
+from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.first_hit import first_hits
 
@@ -56,7 +57,7 @@ def ray_origins(ego_from_lidar_of_all: Float[Tensor, "N 3"]) -> Float[Tensor, "O
     return origins[chosen]
 
 
-class RayIouScore:
+class RayIouScore(Metric):
     """Accumulates RayIoU at 1, 2 and 4 m over samples, in integers.
 
     Args:
@@ -67,7 +68,10 @@ class RayIouScore:
         ConfigError: the table has no free class, or voxels are no cubes.
     """
 
+    counters = ("hits", "targets", "predictions")
+
     def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
+        super().__init__()
         if classes.free is None:
             raise ConfigError(f"classes of RayIoU must include free; got {classes.name}.")
         if len(set(grid.voxel_size_m)) != 1:
@@ -79,11 +83,18 @@ class RayIouScore:
         self.hits: Int64[Tensor, "T K"] = torch.zeros(len(THRESHOLDS_M), K, dtype=torch.int64)
         self.targets: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
         self.predictions: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
-        self.num_samples = 0
 
     @property
     def protocol(self) -> str:
         return f"rayiou/{self.classes.name}"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.protocol} {self.grid} {len(self.directions)} rays"
+
+    @property
+    def total(self) -> int:
+        return int(self.targets.sum())
 
     def update(
         self,
@@ -91,22 +102,27 @@ class RayIouScore:
         target: Shaped[Tensor, "*_"],
         origins: Float[Tensor, "O 3"],
         *,
-        token: str = "a sample",
+        token: str = "",
     ) -> None:
         """Counts one sample: volumes of classes, and ray origins in metres of the grid's frame.
 
         Raises:
             ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
-            DataError: classes that the table does not have.
+            DataError: classes that the table does not have, or a sample that was counted before.
         """
         for what, volume in (("prediction", prediction), ("label", target)):
-            self._check(what, volume, token)
+            self._check(what, volume, token or "a sample")
+        if not len(origins) or not bool(origins.isfinite().all()):
+            raise DataError(
+                f"ray origins of {token or 'a sample'} must be at least one and finite; got {origins.tolist()}. "
+                "Give the places of the LiDAR in the grid's frame."
+            )
         start = self.grid.coordinate_from_xyz(origins.double())
-        said, said_m = self._cast(prediction, start)
-        true, true_m = self._cast(target, start)
-        counted = true != self.free
-        self._count(said[counted], true[counted], (said_m - true_m).abs()[counted])
-        self.num_samples += 1
+        with self.counting(token), naming(token):
+            said, said_m = self._cast(prediction, start)
+            true, true_m = self._cast(target, start)
+            counted = true != self.free
+            self._count(said[counted], true[counted], (said_m - true_m).abs()[counted])
 
     def _cast(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
         """Class met by every ray and the distance in metres at which its voxel is left."""
@@ -133,26 +149,12 @@ class RayIouScore:
                 f"those of {self.classes.name}; got {volume.dtype} from {volume.min():g} to {volume.max():g}."
             )
 
-    def merge(self, other: RayIouScore) -> RayIouScore:
-        """The score of both together.
-
-        Raises:
-            ShapeError: they follow different protocols or grids.
-        """
-        require_same_protocol(f"{self.protocol} {self.grid}", f"{other.protocol} {other.grid}")
-        merged = RayIouScore(self.classes, self.grid, self.directions)
-        merged.hits = self.hits + other.hits
-        merged.targets = self.targets + other.targets
-        merged.predictions = self.predictions + other.predictions
-        merged.num_samples = self.num_samples + other.num_samples
-        return merged
-
     def iou(self) -> Float64[Tensor, "T K"]:
         """Per threshold and class; NaN where a class is neither true nor predicted."""
         union = self.targets + self.predictions - self.hits
         return torch.where(union > 0, self.hits / union.double(), torch.nan)
 
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """``rayiou`` is the mean over thresholds and classes without free, ``rayiou_1m`` ... those of one threshold."""
         evaluated = list(self.classes.evaluated)
         iou = self.iou()[:, evaluated]
@@ -163,8 +165,7 @@ class RayIouScore:
             f"rayiou_{t:g}m": dict(zip(names, row.tolist(), strict=True))
             for t, row in zip(THRESHOLDS_M, iou, strict=True)
         }
-        counts = {"samples": self.num_samples, "rays": int(self.targets.sum())}
-        return Scores(self.protocol, values, per_class, counts)
+        return Scores(self.protocol, values, per_class, self.sample_counts(rays=self.total))
 
 
 def lidar_origins_in_ego(

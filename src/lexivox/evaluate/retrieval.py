@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.protocol import Similarity
 from lexivox.evaluate.scores import Scores, require_same_protocol
 
@@ -56,7 +58,7 @@ class Retrieval:
     token: str = ""
 
 
-class RetrievalScore:
+class RetrievalScore(Metric):
     """Accumulates queries; ``rows`` and ``skipped`` are the whole state.
 
     Args:
@@ -66,6 +68,7 @@ class RetrievalScore:
     """
 
     def __init__(self, similarity: Similarity = "dot", *, suffix: str = "", split: str = "") -> None:
+        super().__init__()
         self.similarity: Similarity = similarity
         self.suffix, self.split = suffix, split
         self.rows: list[Retrieval] = []
@@ -76,28 +79,35 @@ class RetrievalScore:
     def protocol(self) -> str:
         return f"pop3d-retrieval/{self.similarity}{self.suffix}{f'/{self.split}' if self.split else ''}"
 
+    @property
+    def total(self) -> int:
+        return len(self.rows)
+
     def update(
         self,
         query: str,
         scores: Float[Tensor, "P"],
-        relevant: Bool[Tensor, "P"],
+        relevant: Bool[Tensor, "_"],
         visible: Int64[Tensor, "S"] | None = None,
         token: str = "",
     ) -> None:
         """Counts one query asked of all points. ``visible`` lists those seen: a point once for each camera.
 
         Raises:
+            ShapeError: not one score for each point.
             DataError: the query was counted for this keyframe before, or a score is NaN.
         """
+        _check(scores, relevant, token)
         seen = (math.nan, math.nan)
         if visible is not None:
             seen = average_precision(scores[visible], relevant[visible]), _share(relevant[visible])
         self._add(Retrieval(query, average_precision(scores, relevant), _share(relevant), *seen, token))
 
     def update_visible(
-        self, query: str, scores: Float[Tensor, "S"], relevant: Bool[Tensor, "S"], token: str = ""
+        self, query: str, scores: Float[Tensor, "S"], relevant: Bool[Tensor, "_"], token: str = ""
     ) -> None:
         """Counts one query of a method that knows only the points that a camera sees, as a teacher does."""
+        _check(scores, relevant, token)
         seen = average_precision(scores, relevant), _share(relevant)
         self._add(Retrieval(query, math.nan, math.nan, *seen, token))
 
@@ -110,8 +120,9 @@ class RetrievalScore:
             raise DataError(f"a query must be counted once for each keyframe; got {row.query!r} twice in {row.token}.")
         self._asked.add((row.token, row.query))
         self.rows.append(row)
+        self.num_samples = len(self.rows)
 
-    def merge(self, other: RetrievalScore) -> RetrievalScore:
+    def merge(self, other: RetrievalScore) -> RetrievalScore:  # type: ignore[override]
         """The score of both together.
 
         Raises:
@@ -119,7 +130,8 @@ class RetrievalScore:
             DataError: both have counted a query of one keyframe.
         """
         require_same_protocol(self.protocol, other.protocol)
-        merged = RetrievalScore(self.similarity, suffix=self.suffix, split=self.split)
+        merged = copy(self)
+        merged.rows, merged._asked = [], set()
         for row in (*self.rows, *other.rows):
             merged._add(row)
         merged.skipped = self.skipped | other.skipped
@@ -139,7 +151,7 @@ class RetrievalScore:
         except (TypeError, ValueError) as error:
             raise ShapeError(f"rows of a retrieval must hold six values; got {error}.") from None
 
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """Means over the queries that have a relevant point; per query, the mean over its samples."""
         fields = {
             "map": "ap",
@@ -159,6 +171,14 @@ class RetrievalScore:
         return Scores(self.protocol, values, per_class, counts)
 
 
+def _check(scores: Tensor, relevant: Tensor, token: str) -> None:
+    who = token or "a sweep"
+    if scores.shape != relevant.shape:
+        raise ShapeError(f"points of {who} must have a score each, {len(relevant)}; got {len(scores)}.")
+    if bool(scores.isnan().any()):
+        raise DataError(f"scores of {who} must be numbers; got NaN. Score unseen points with -inf.")
+
+
 def _share(relevant: Bool[Tensor, "P"]) -> float:
     return float(relevant.double().mean()) if len(relevant) else math.nan
 
@@ -167,4 +187,4 @@ def _mean(rows: list[Retrieval], field: str) -> float:
     """Mean of a field over the rows whose average precision exists."""
     precision = "ap_visible" if "visible" in field else "ap"
     values = [getattr(row, field) for row in rows if not math.isnan(getattr(row, precision))]
-    return sum(values) / len(values) if values else math.nan
+    return math.fsum(values) / len(values) if values else math.nan  # the same in any order

@@ -179,10 +179,10 @@ class _Scorer:
         for name, voxels in truth.voxels.items():
             metric = self.score.metrics[name]
             assert isinstance(metric, OccupancyScore)
-            metric.update(volume, voxels.semantic, voxels.occupancy)
-        unobserved = self.score.metrics[UnobservedScore.protocol]
+            metric.update(volume, voxels.semantic, voxels.occupancy, token=question.sample.token)
+        unobserved = self.score.metrics[UnobservedScore.PROTOCOL]
         assert isinstance(unobserved, UnobservedScore)
-        unobserved.update(volume != self.free, truth.observed, truth.complete)
+        unobserved.update(volume != self.free, truth.observed, truth.complete, token=question.sample.token)
 
     def _add_points(
         self, asked: Points, said: PointAnswer, question: Question, protocols: Sequence[Pop3dProtocol]
@@ -190,7 +190,8 @@ class _Scorer:
         for name in dict.fromkeys(p.lidar for p in protocols):
             metric = self.score.metrics[name]
             assert isinstance(metric, LidarScore)
-            metric.update(said.label, question.truth.label[asked.index], torch.arange(len(asked)))
+            label = question.truth.label[asked.index]
+            metric.update(said.label, label, torch.arange(len(asked)), token=question.sample.token)
         for name, protocol in {p.retrieval: p for p in protocols}.items():
             metric = self.score.metrics[name]
             assert isinstance(metric, RetrievalScore)

@@ -1,11 +1,10 @@
-"""What a protocol hands to a report: named numbers, and the name of the protocol that made them."""
+"""What a metric hands to a report: named numbers, and the name of the protocol that made them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
 
 from lexivox.errors import ShapeError
 
@@ -33,38 +32,6 @@ class Scores:
         object.__setattr__(self, "values", _without_nan(self.values))
         cleaned = {metric: _without_nan(numbers) for metric, numbers in self.per_class.items()}
         object.__setattr__(self, "per_class", cleaned)
-
-
-@runtime_checkable
-class Metric(Protocol):
-    """What every score is: filled keyframe by keyframe, added up across processes, read at the end."""
-
-    @property
-    def protocol(self) -> str:
-        """Name of the definition that the numbers follow."""
-        ...
-
-    def merge(self, other: Any) -> Any:
-        """Both together.
-
-        Raises:
-            ShapeError: they follow different protocols, or have counted the same thing.
-        """
-        ...
-
-    def state(self) -> Any:
-        """Everything counted so far, as JSON can hold it."""
-        ...
-
-    def restore(self, state: Any) -> None:
-        """Take a :meth:`state`.
-
-        Raises:
-            ShapeError: it does not fit.
-        """
-        ...
-
-    def scores(self) -> Scores: ...
 
 
 def _without_nan(numbers: Mapping[str, Number]) -> dict[str, Number]:

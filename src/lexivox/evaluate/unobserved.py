@@ -8,27 +8,41 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from lexivox.errors import ShapeError
+from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.scores import Scores
 
 _FREE, _OCCUPIED, _UNKNOWN = 0, 1, 2
 
 
-class UnobservedScore:
+class UnobservedScore(Metric):
     """Accumulates occupancy in observed and unobserved voxels; ``counts`` is the whole state.
 
     ``counts[observed, truth, predicted]``: truth is free, occupied or unknown.
     """
 
-    protocol = "unobserved/voxels"
+    PROTOCOL = "unobserved/voxels"
+    counters = ("counts",)
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
+        super().__init__()
         self.counts: Int64[Tensor, "2 3 2"] = torch.zeros(2, 3, 2, dtype=torch.int64, device=device)
+
+    @property
+    def protocol(self) -> str:
+        return self.PROTOCOL
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
 
     def update(
         self,
         predicted: Bool[Tensor, "*volume"],
-        observed: Bool[Tensor, "*volume"],
-        truth: Bool[Tensor, "*volume"] | None = None,
+        observed: Bool[Tensor, "*_"],
+        truth: Bool[Tensor, "*_"] | None = None,
+        *,
+        token: str = "",
     ) -> None:
         """Counts one volume, or several at once.
 
@@ -36,24 +50,21 @@ class UnobservedScore:
             predicted: True where the model says occupied.
             observed: True where a ray passed or ended.
             truth: True where something really is, as only a simulator knows it.
+            token: name of the sample, for errors, and so that it counts once.
+
+        Raises:
+            ShapeError: volumes of different shape.
+            DataError: a sample that was counted before.
         """
+        shapes = {tuple(v.shape) for v in (predicted, observed, truth) if v is not None}
+        if len(shapes) != 1:
+            raise ShapeError(f"volumes of {token or 'a sample'} must have one shape; got {sorted(shapes)}.")
         state = torch.full_like(predicted, _UNKNOWN, dtype=torch.int64) if truth is None else truth.long()
         packed = (observed.long() * 3 + state) * 2 + predicted.long()
-        self.counts += packed.flatten().bincount(minlength=12).reshape(2, 3, 2).to(self.counts.device)
+        with self.counting(token):
+            self.counts += packed.flatten().bincount(minlength=12).reshape(2, 3, 2).to(self.counts.device)
 
-    def merge(self, other: UnobservedScore) -> UnobservedScore:
-        """The score of both together."""
-        merged = UnobservedScore(device=self.counts.device)
-        merged.counts = self.counts + other.counts.to(self.counts.device)
-        return merged
-
-    def state(self) -> list[list[list[int]]]:
-        return self.counts.tolist()
-
-    def restore(self, state: list[list[list[int]]]) -> None:
-        self.counts = torch.tensor(state, dtype=torch.int64, device=self.counts.device).reshape(2, 3, 2)
-
-    def scores(self) -> Scores:
+    def compute(self) -> Scores:
         """``share_of_occupied`` tells how much of what the model fills nobody saw.
 
         ``share_of_space`` is what that would be for a model that fills at random; ``fill`` and
@@ -74,11 +85,9 @@ class UnobservedScore:
             "iou": _ratio(found, found + false + missed),
             "truth_fill": _ratio(found + missed, known),
         }
-        counts = {
-            "unobserved_voxels": sum(unobserved),
-            "observed_voxels": sum(observed),
-            "known_voxels": known,
-        }
+        counts = self.sample_counts(
+            unobserved_voxels=sum(unobserved), observed_voxels=sum(observed), known_voxels=known
+        )
         return Scores(self.protocol, values, counts=counts)
 
 
