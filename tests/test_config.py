@@ -22,6 +22,7 @@ from lexivox.config import (
     LanguageConfig,
     LidarOccupancyConfig,
     NuscenesData,
+    RayQueriesConfig,
     SemanticConfig,
     StreetTeacherConfig,
     TrainConfig,
@@ -37,6 +38,9 @@ from lexivox.train.loop import Trainer
 DIM = 8
 OCCUPANCY, LANGUAGE = LidarOccupancyConfig(max_voxels=100), LanguageConfig()
 SEMANTIC = SemanticConfig(num_classes=18, free_label=17, max_voxels=100, max_points=50)
+RAYS = RayQueriesConfig(max_rays=100)
+LABELLED_RAYS = RayQueriesConfig(max_rays=100, semantic_weight=1.0)
+SMALL = HeadConfig(hidden=8)
 
 
 def tiny(**parts) -> ExperimentConfig:
@@ -271,7 +275,13 @@ LEARNT = [
     (HeadsConfig(occupancy=None, language=None, semantic=HeadConfig(hidden=8)), [SEMANTIC]),
     (HeadsConfig(language=None, semantic=HeadConfig(hidden=8)), [OCCUPANCY, SEMANTIC]),
     (HeadsConfig(semantic=HeadConfig(hidden=8)), [OCCUPANCY, LANGUAGE, SEMANTIC]),
+    (HeadsConfig(occupancy=None, density=SMALL), [RAYS, LANGUAGE]),
+    (HeadsConfig(occupancy=None, density=SMALL, language=None, semantic=SMALL), [LABELLED_RAYS]),
 ]
+
+
+TERMS = {"lidar_occupancy": "occupancy", "ray_queries": "rays"}
+"""First word of the terms of each kind, where it is another."""
 
 
 def train_one_step(config: ExperimentConfig, folder) -> dict[str, float]:
@@ -298,7 +308,7 @@ def train_one_step(config: ExperimentConfig, folder) -> dict[str, float]:
 def test_every_combination_of_slots_trains(name, encoder, heads, supervision, tmp_path):
     terms = train_one_step(tiny(encoder=encoder, heads=heads, supervision=supervision), tmp_path)
     kinds = {term.split("/")[0] for term in terms} - {"loss"}
-    assert kinds == {s.kind.removeprefix("lidar_") for s in supervision}
+    assert kinds == {TERMS.get(s.kind, s.kind) for s in supervision}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lexivox.data.types import LidarSweep
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.heads.pointwise import PointwiseHead
 from lexivox.model import OccupancyModel
+from lexivox.prediction import Prediction
 
 FREE = 3
 
@@ -210,3 +211,36 @@ def test_a_semantic_head_answers_with_classes():
     assert bool((labels[occupied] != FREE).all())
     prob[FREE] = -1.0
     assert torch.equal(labels[occupied], prob.argmax(0)[occupied])
+
+
+def density_model() -> OccupancyModel:
+    base = tiny_model()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        heads = {"density": PointwiseHead(base.encoder.channels, 16, 1), "semantic": PointwiseHead(base.encoder.channels, 16, 5)}
+    return OccupancyModel(GRID, base.encoder, heads, IMAGE_HW, free_class=5, threshold=0.3).eval()
+
+
+def test_a_density_head_answers_for_occupancy():
+    model = density_model()
+    scene = model.encode(collate([make_sample()], GRID))
+    xyz, batch = GRID.centers().reshape(-1, 3)[::5], torch.zeros(len(GRID.centers().reshape(-1, 3)[::5])).long()
+    logit = scene.read("occupancy", xyz, batch)
+    assert not bool(logit[:, 0].any())
+    torch.testing.assert_close(logit[:, 1], scene.read("density", xyz, batch)[:, 0])
+    prediction = model.predict(make_sample())
+    torch.testing.assert_close(prediction.occupancy, scene.read_dense("density")[0, 0].sigmoid(), atol=1e-4, rtol=1e-4)
+
+
+def test_classes_beside_a_density_head_leave_free_to_it(tmp_path):
+    """Five classes and free, which is the sixth: a voxel is free by its probability alone, by the model's threshold."""
+    prediction = density_model().predict(make_sample())
+    assert prediction.threshold == 0.3
+    labels = prediction.labels()
+    assert torch.equal(labels == 5, prediction.occupancy <= 0.3)
+    assert int(labels.min()) >= 0
+    occupied = prediction.occupied_index
+    rows = prediction.read_occupied("semantic").argmax(1)
+    assert torch.equal(labels[tuple(occupied.T)], rows)
+    again = Prediction.load(prediction.save(tmp_path / "map.npz"))
+    assert torch.equal(again.labels(), labels)

@@ -67,6 +67,8 @@ class Experiment:
 
     @cached_property
     def _teacher_pair(self) -> tuple[ImageTeacher, TextEncoder]:
+        if self.config.teacher is None:
+            raise ConfigError("a run must have a teacher to know words or features; got none. Set teacher.")
         teacher, text_encoder = self.config.teacher.build()
         check_same_space(teacher, text_encoder)
         return teacher, text_encoder
@@ -86,8 +88,9 @@ class Experiment:
 
     @property
     def language(self) -> LanguageConfig | None:
-        """How the teacher is listened to, if it is."""
-        return next((s for s in self.config.supervision if isinstance(s, LanguageConfig)), None)
+        """How the teacher is listened to, if it is: as the language supervision says, else in the usual way."""
+        said = next((s for s in self.config.supervision if isinstance(s, LanguageConfig)), None)
+        return said or (LanguageConfig() if any(s.uses_features for s in self.config.supervision) else None)
 
     @property
     def uses_teacher(self) -> bool:
@@ -99,8 +102,14 @@ class Experiment:
 
     @cached_property
     def train_samples(self) -> PreparedSamples:
-        """Training keyframes with their targets. Labels are opened only for a supervised run."""
-        dataset = self.config.data.open("train", labels=self.is_supervised)
+        """Training keyframes with their targets. Labels and boxes are opened only where something learns from them."""
+        signals = self.config.supervision
+        dataset = self.config.data.open(
+            "train",
+            labels=any(s.teaches_classes for s in signals),
+            boxes=any(s.uses_boxes for s in signals),
+            voxel_labels=any(s.uses_voxel_labels for s in signals),
+        )
         image_hw, language = self.config.encoder.image.image_hw, self.language
         if language is None:
             return PreparedSamples(dataset, image_hw, None)

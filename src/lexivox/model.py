@@ -35,23 +35,33 @@ class Scene:
     size: int
 
     def read(self, head: str, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]) -> Float[Tensor, "P K"]:
-        """Output of a head at points in the grid's frame.
+        """Output of a head at points in the grid's frame. Geometry has one name, ``occupancy`` (2 logits: free,
+        occupied): a ``density`` head (1 logit) answers it too.
 
         Raises:
             ConfigError: the model has no such head.
         """
-        return self._head(head)(self.field.sample(xyz, batch))
+        return answer(self.heads, head, self.field.sample(xyz, batch))
 
     def read_dense(self, head: str) -> Float[Tensor, "B K X Y Z"]:
         """Output of a head at all voxel centres."""
         volume = self.field.dense().movedim(1, -1)  # (B, X, Y, Z, C)
-        rows = self._head(head)(volume.flatten(0, -2))
+        rows = answer(self.heads, head, volume.flatten(0, -2))
         return rows.unflatten(0, volume.shape[:-1]).movedim(-1, 1)
 
-    def _head(self, name: str) -> nn.Module:
-        if name not in self.heads:
-            raise ConfigError(f"head must be one of {sorted(self.heads)}; got '{name}'. Add it to the recipe.")
-        return self.heads[name]
+
+def answer(heads: Mapping[str, nn.Module], name: str, features: Float[Tensor, "P C"]) -> Float[Tensor, "P K"]:
+    """What a head says about features. The logit of ``density`` is that of occupied beside 0 for free.
+
+    Raises:
+        ConfigError: there is no such head.
+    """
+    if name == "occupancy" and name not in heads and "density" in heads:
+        occupied = heads["density"](features)
+        return torch.cat([torch.zeros_like(occupied), occupied], dim=-1)
+    if name not in heads:
+        raise ConfigError(f"head must be one of {sorted(heads)}; got '{name}'. Add it to the recipe.")
+    return heads[name](features)
 
 
 class OccupancyModel(nn.Module):
@@ -60,11 +70,13 @@ class OccupancyModel(nn.Module):
     Args:
         grid: where predictions live; batches must be collated for it.
         encoder: ``Batch -> FeatureField``.
-        heads: modules ``(P, C) -> (P, K)``. Known names: ``occupancy`` (2 logits: free, occupied), ``language``
-            (D channels in the space of ``text_encoder``), ``semantic`` (one logit per class of a table).
+        heads: modules ``(P, C) -> (P, K)``. Known names: ``occupancy`` (2 logits: free, occupied) or ``density`` (its
+            logit of occupied alone), ``language`` (D channels in the space of ``text_encoder``), ``semantic`` (one
+            logit per class of a table; without the last one, free, beside a head for geometry).
         image_hw: the size that images are brought to before they are encoded.
         text_encoder: the words that the language head understands.
         free_class: the class of the ``semantic`` head that means free.
+        threshold: predictions call a voxel occupied where its probability is above it.
     """
 
     def __init__(
@@ -75,6 +87,7 @@ class OccupancyModel(nn.Module):
         image_hw: tuple[int, int],
         text_encoder: TextEncoder | None = None,
         free_class: int | None = None,
+        threshold: float = 0.5,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -82,7 +95,7 @@ class OccupancyModel(nn.Module):
         self.heads = nn.ModuleDict(dict(heads))
         self.image_hw = image_hw
         self.text_encoder = text_encoder
-        self.free_class = free_class
+        self.free_class, self.threshold = free_class, threshold
         self.calibration: Calibration | None = None
         """What scores of queries mean; ``load`` sets it where a run was calibrated."""
 
@@ -103,13 +116,13 @@ class OccupancyModel(nn.Module):
         return Scene(field, dict(self.heads.items()), batch.size)
 
     @torch.inference_mode()
-    def predict(self, sample: Sample, refine: int = 1, threshold: float = 0.5) -> Prediction:
+    def predict(self, sample: Sample, refine: int = 1, threshold: float | None = None) -> Prediction:
         """The map of one keyframe, from its images alone.
 
         Args:
             sample: a keyframe; its LiDAR, if any, is not looked at.
             refine: cut every voxel into this many pieces along each axis; the field is continuous.
-            threshold: occupied where the probability is above it.
+            threshold: occupied where the probability is above it; the model's own if None.
         """
         batch = collate([resize_images(sample, self.image_hw)], self.grid).to(self.device)
         grid = self.grid.refine(refine)
@@ -124,11 +137,11 @@ class OccupancyModel(nn.Module):
             free_class=self.free_class,
             calibration=self.calibration,
             global_from_grid=_global_from_grid(sample, grid),
-            threshold=threshold,
+            threshold=self.threshold if threshold is None else threshold,
         )
 
     def _occupancy(self, reader: _Reader) -> Float[Tensor, "X Y Z"]:
-        if "occupancy" in self.heads:
+        if "occupancy" in self.heads or "density" in self.heads:
             return reader.read_grid("occupancy").softmax(dim=-1)[..., 1]
         return 1.0 - reader.read_grid("semantic").softmax(dim=-1)[..., self.free_class]
 

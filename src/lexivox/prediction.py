@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
@@ -132,9 +132,8 @@ class Prediction:
     def _semantic_classes(self) -> tuple[Int64[Tensor, "N"], int]:
         if self.free_class is None:
             raise ConfigError("labels of an open-vocabulary model must be asked with a vocabulary; got none.")
-        logits = self.read_occupied("semantic").clone()
-        logits[:, self.free_class] = -torch.inf  # an occupied voxel is something
-        return logits.argmax(dim=-1), self.free_class
+        # An occupied voxel is something.
+        return best_class(self.read_occupied("semantic"), {self.free_class}), self.free_class
 
     def query(
         self,
@@ -276,6 +275,12 @@ class Prediction:
             global_from_grid=_pose(meta.get("global_from_grid")),
             _rows={n[5:]: torch.from_numpy(a).float() for n, a in arrays.items() if n.startswith("head/")},
         )
+
+
+def best_class(logits: Float[Tensor, "P K"], never: Collection[int]) -> Int64[Tensor, "P"]:
+    """The likeliest class of each row but those ``never`` meant; beside a head for geometry free has no logit."""
+    kept = torch.tensor([number not in never for number in range(logits.shape[1])], device=logits.device)
+    return logits.masked_fill(~kept, -torch.inf).argmax(dim=-1)
 
 
 def _grid_from_meta(meta: dict) -> VoxelGrid:

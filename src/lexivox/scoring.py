@@ -153,7 +153,7 @@ def scored_run(config: ExperimentConfig, scores: ScoreTable) -> ScoredRun:
         place = "a synthetic city" if data.synthetic else "nuScenes on another grid"
     else:
         place = f"{data.kind} {data.sequence}"
-    return ScoredRun(config.name, place, is_nuscenes, config.teacher.kind, scores)
+    return ScoredRun(config.name, place, is_nuscenes, config.teacher.kind if config.teacher else "none", scores)
 
 
 def _neighbours(run_dir: Path) -> list[ScoredRun]:

@@ -51,3 +51,26 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_a_head_needs_a_layer() -> None:
     with pytest.raises(ShapeError, match="num_layers of a head must be 1 or more; got 0"):
         PointwiseHead(3, 4, 2, 0)
+
+
+def test_the_mlp_of_occflownet() -> None:
+    """Spec occflownet 1.5: 64 -> 256 x 3 -> 1 with ReLU after every hidden layer, Glorot's start, biases 0."""
+    options = {"activation": "relu", "last_activation": True, "glorot": True}
+    head = PointwiseHead(64, 256, 1, 3, **options)
+    assert [type(m) for m in head.decoder] == [nn.Linear, nn.ReLU] * 3
+    assert sum(p.numel() for p in head.parameters()) == 64 * 256 + 2 * 256 * 256 + 256 + 3 * 256 + 1
+    layers = [m for m in head.modules() if isinstance(m, nn.Linear)]
+    assert not any(bool(layer.bias.any()) for layer in layers)
+    bound = (6 / (64 + 256)) ** 0.5
+    assert 0.98 * bound < float(layers[0].weight.detach().abs().max()) <= bound
+    x = torch.randn(600, 64)
+    with torch.no_grad():
+        hidden = x
+        for layer in layers[:-1]:
+            hidden = (hidden @ layer.weight.T).clamp_min(0.0)
+        torch.testing.assert_close(head(x), hidden @ layers[-1].weight.T)
+
+
+def test_a_head_can_start_nearly_empty() -> None:
+    head = PointwiseHead(4, 8, 1, output_prob=0.02)
+    assert float(head.classifier.bias.detach().sigmoid()) == pytest.approx(0.02)

@@ -8,7 +8,14 @@ from lexivox.config.base import Config
 from lexivox.config.data import DataConfig, GridConfig, NuscenesData, PandasetData
 from lexivox.config.experiment import ExperimentConfig, build_model, semantic_config
 from lexivox.config.network import CameraEncoderConfig, HeadConfig, HeadsConfig, ImageConfig, TriplaneConfig
-from lexivox.config.supervision import LanguageConfig, LidarOccupancyConfig, SemanticConfig, SupervisionConfig
+from lexivox.config.supervision import (
+    LanguageConfig,
+    LidarOccupancyConfig,
+    PlacesConfig,
+    RayQueriesConfig,
+    SemanticConfig,
+    SupervisionConfig,
+)
 from lexivox.config.teacher import (
     ClipTeacherConfig,
     EspnetTeacherConfig,
@@ -35,6 +42,8 @@ __all__ = [
     "LidarOccupancyConfig",
     "NuscenesData",
     "PandasetData",
+    "PlacesConfig",
+    "RayQueriesConfig",
     "SemanticConfig",
     "StreetTeacherConfig",
     "SupervisionConfig",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from lexivox.config.base import Config
+from lexivox.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lexivox.data.classes import ClassTable
     from lexivox.data.types import Sample, SampleDataset
     from lexivox.geometry.grid import VoxelGrid
 
@@ -48,13 +50,26 @@ class NuscenesData(Config):
     train_every: PositiveInt = 1
     synthetic: bool = False
 
-    def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
+    @property
+    def table(self) -> ClassTable:
+        """The classes of its labels."""
+        from lexivox.data.classes import NUSCENES16
+
+        return NUSCENES16
+
+    def open(
+        self, part: Literal["train", "val"], labels: bool, *, boxes: bool = False, voxel_labels: bool = False
+    ) -> SampleDataset:
+        """The keyframes of a part, with what is asked for; held-out ones have labels of voxels whenever they can."""
         from lexivox.data.datasets import open_dataset
 
         split = self.train_split if part == "train" else self.val_split
         kind = "lidarseg" if labels else None
-        options = {"every": self.train_every} if part == "train" else {"voxel_labels": labels and self.synthetic}
-        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, **options)
+        if part == "train":
+            options = {"every": self.train_every, "voxel_labels": voxel_labels}
+        else:
+            options = {"voxel_labels": voxel_labels or (labels and self.synthetic)}
+        return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, boxes=boxes, **options)
 
     def fine_labels(self, dataset: Any) -> FineLabels | None:
         """Names of the finest classes of points, and how to read them."""
@@ -72,12 +87,26 @@ class PandasetData(Config):
     train_keyframes: list[int]
     val_keyframes: list[int]
 
-    def open(self, part: Literal["train", "val"], labels: bool) -> SampleDataset:
+    @property
+    def table(self) -> ClassTable:
+        """The classes of its labels."""
+        from lexivox.data.classes import PANDASET9
+
+        return PANDASET9
+
+    def open(
+        self, part: Literal["train", "val"], labels: bool, *, boxes: bool = False, voxel_labels: bool = False
+    ) -> SampleDataset:
+        """Raises:
+        ConfigError: labels of voxels are asked for, which PandaSet does not have.
+        """
         from lexivox.data.datasets import open_dataset
 
+        if voxel_labels:
+            raise ConfigError("labels of voxels must be asked of a recording that has them; got PandaSet.")
         keyframes = self.train_keyframes if part == "train" else self.val_keyframes
         kind = "semseg" if labels else None
-        return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=kind)
+        return open_dataset("pandaset", self.root, [self.sequence], keyframes=keyframes, labels=kind, boxes=boxes)
 
     def fine_labels(self, dataset: Any) -> FineLabels | None:
         """PandaSet has nothing finer than its point labels."""

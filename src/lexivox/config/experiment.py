@@ -25,6 +25,7 @@ class ExperimentConfig(Config):
     """A whole run. ``lexivox show RECIPE`` prints one, every run folder holds one, ``train`` accepts it back.
 
     Attributes:
+        teacher: who knows words; a run that learns classes from labels alone needs none.
         vocabulary: class of the data set's table -> the phrases that ask for it (zero-shot evaluation).
         queries: free phrase -> the fine classes of the data set that it means (retrieval evaluation).
         protocol: how scores are made; see :class:`~lexivox.evaluate.protocol.Pop3dProtocol`.
@@ -35,11 +36,11 @@ class ExperimentConfig(Config):
     data: DataConfig
     encoder: CameraEncoderConfig
     heads: HeadsConfig = HeadsConfig()
-    teacher: TeacherConfig
+    teacher: TeacherConfig | None = None
     supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig
-    vocabulary: dict[str, list[str]]
+    vocabulary: dict[str, list[str]] = Field(default_factory=dict)
     queries: dict[str, list[str]] = Field(default_factory=dict)
     protocol: Pop3dProtocol = Pop3dProtocol()
 
@@ -63,11 +64,12 @@ def build_model(
         torch.manual_seed(config.train.seed)
         grid = config.grid.build()
         encoder = config.encoder.build(grid, fetch_weights)
-        semantic = semantic_config(config)
+        num_classes, free_class = semantic_classes(config)
         wanted = {
             "occupancy": (config.heads.occupancy, 2),
+            "density": (config.heads.density, 1),
             "language": (config.heads.language, language_channels),
-            "semantic": (config.heads.semantic, semantic.num_classes if semantic else 0),
+            "semantic": (config.heads.semantic, num_classes),
         }
         heads = {name: head.build(encoder.channels, out) for name, (head, out) in wanted.items() if head}
     return OccupancyModel(
@@ -76,12 +78,33 @@ def build_model(
         heads,
         image_hw=config.encoder.image.image_hw,
         text_encoder=text_encoder,
-        free_class=semantic.free_label if semantic else None,
+        free_class=free_class,
+        threshold=config.heads.threshold,
     )
 
 
 def semantic_config(config: ExperimentConfig) -> SemanticConfig | None:
-    found = [s for s in config.supervision if isinstance(s, SemanticConfig)]
-    if config.heads.semantic and not found:
+    """The supervision that learns all classes, free among them, if there is one."""
+    return next((s for s in config.supervision if isinstance(s, SemanticConfig)), None)
+
+
+def semantic_classes(config: ExperimentConfig) -> tuple[int, int | None]:
+    """Outputs of the semantic head, and the class that means free; 0 and None without that head.
+
+    A head that learns from :class:`SemanticConfig` has all classes. Others stand beside a head for geometry, which
+    says what is free, and have one output less: free is the last class of its table.
+
+    Raises:
+        ConfigError: nothing teaches the head, or free is not the last class.
+    """
+    if not config.heads.semantic:
+        return 0, None
+    whole = semantic_config(config)
+    if whole:
+        return whole.num_classes, whole.free_label
+    if not any(s.teaches_classes for s in config.supervision):
         raise ConfigError("a semantic head must have semantic supervision; got none. Add it to the recipe.")
-    return found[0] if found else None
+    table = config.data.table
+    if table.free != table.num_classes - 1:
+        raise ConfigError(f"a semantic head beside geometry must have free as the last class; got {table.name}.")
+    return table.free, table.free

@@ -134,11 +134,18 @@ class CameraEncoderConfig(Config):
 
 
 class HeadConfig(Config):
-    """An MLP; ``decoder_channels`` is the width before the classifier, ``hidden`` if None."""
+    """An MLP; ``decoder_channels`` is the width before the classifier, ``hidden`` if None.
+
+    Other options are those of :class:`lexivox.heads.pointwise.PointwiseHead`.
+    """
 
     hidden: PositiveInt = 128
     num_layers: PositiveInt = 2
     decoder_channels: PositiveInt | None = None
+    activation: Literal["softplus", "relu"] = "softplus"
+    last_activation: bool = False
+    glorot: bool = False
+    output_prob: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
 
     def build(self, in_channels: int, out_channels: int) -> PointwiseHead:
         from lexivox.heads.pointwise import PointwiseHead
@@ -147,8 +154,15 @@ class HeadConfig(Config):
 
 
 class HeadsConfig(Config):
-    """The heads a model has; ``semantic`` needs labels to learn from."""
+    """The heads a model has; ``semantic`` needs labels to learn from.
+
+    Attributes:
+        occupancy, density: geometry, by two logits or by one.
+        threshold: predictions call a voxel occupied where its probability is above it.
+    """
 
     occupancy: HeadConfig | None = HeadConfig()
+    density: HeadConfig | None = None
     language: HeadConfig | None = HeadConfig()
     semantic: HeadConfig | None = None
+    threshold: Share = 0.5

@@ -117,6 +117,9 @@ class Targets(Movable):
         semantic_points: class at LiDAR points, from labels.
         point_label: class of every point of ``Batch.lidar`` (0 = ignore), from labels.
         rays: of the current and the neighbouring keyframes.
+        ray_occupancy: FREE, OCCUPIED or IGNORED (no ray came by) at places along rays.
+        ray_semantic, ray_language: class and teacher feature at returns of rays.
+        dense: class at voxels (free included), from labels of voxels.
     """
 
     occupancy: LabelledPoints | None = None
@@ -126,6 +129,10 @@ class Targets(Movable):
     semantic_points: LabelledPoints | None = None
     point_label: Int64[Tensor, "P"] | None = None
     rays: Rays | None = None
+    ray_occupancy: LabelledPoints | None = None
+    ray_semantic: LabelledPoints | None = None
+    ray_language: LanguageTargets | None = None
+    dense: LabelledPoints | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import scatter_mean, voxels_of_points
 from lexivox.model import OccupancyModel
 from lexivox.ops.assign import assign_best_query
-from lexivox.prediction import Prediction
+from lexivox.prediction import Prediction, best_class
 from lexivox.supervision.targets import TeacherReading, teacher_point_features
 from lexivox.teachers.base import ImageTeacher
 from lexivox.teachers.vocabulary import Vocabulary
@@ -169,9 +169,8 @@ class ModelAnswer:
         index, row = points.index.unique(return_inverse=True)
         xyz = points.xyz.new_zeros(len(index), 3).index_copy_(0, row, points.xyz)
         if self.vocabulary is None:
-            logits = self.prediction.read_at("semantic", xyz).clone()
-            logits[:, [free_class(self.table), self.table.ignore]] = -torch.inf  # a point is known to be something
-            return PointAnswer(logits.argmax(dim=-1)[row], None)
+            nothing = {free_class(self.table), self.table.ignore}  # a point is known to be something
+            return PointAnswer(best_class(self.prediction.read_at("semantic", xyz), nothing)[row], None)
         feature = self.prediction.read_at("language", xyz)
         return PointAnswer(assign(feature, self.vocabulary, self.table)[row], feature[row])
 
