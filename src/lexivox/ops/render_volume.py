@@ -11,9 +11,17 @@ from torch import Tensor
 
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
-from lexivox.ops.render import Background, Density, composite, extinction_from_opacity, render_depth, render_weights
+from lexivox.ops.render import (
+    Background,
+    Density,
+    Weights,
+    composite,
+    extinction_from_opacity,
+    render_depth,
+    render_weights,
+)
 from lexivox.ops.sampling import table_from_maps
-from lexivox.ops.walk import walk
+from lexivox.ops.walk import Segments, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +30,20 @@ class Rendered:
 
     Attributes:
         depth_m: expected distance along each ray.
-        opacity: share of each ray that something stops.
-        features: weighted sums of each volume, by its name.
+        features: weighted sums (R, C) of each volume, by its name.
+        weights: where the rays end.
+        segments: the pieces of rays that the weights belong to.
     """
 
     depth_m: Float[Tensor, "R"]
-    opacity: Float[Tensor, "R"]
     features: dict[str, Tensor]
+    weights: Weights
+    segments: Segments
+
+    @property
+    def opacity(self) -> Float[Tensor, "R"]:
+        """Share of each ray that something stops."""
+        return self.weights.opacity
 
 
 def render_volume(
@@ -72,9 +87,20 @@ def render_volume(
     features = {
         name: composite(weights.weight, row, table_from_maps(volume), segments, eps) for name, volume in volumes.items()
     }
-    return Rendered(depth_m, weights.opacity, features)
+    return Rendered(depth_m, features, weights, segments)
 
 
 def edge_m(grid: VoxelGrid) -> float:
     """The edge of a cube as large as a voxel."""
     return grid.voxel_m3 ** (1.0 / 3.0)
+
+
+def without_classes(
+    extinction: Float[Tensor, "B X Y Z"], logits: Float[Tensor, "B K X Y Z"], classes: Int64[Tensor, "M"]
+) -> Float[Tensor, "B X Y Z"]:
+    """Extinction with the voxels that look like one of some classes made transparent (spec 3.2, second half).
+
+    What remains keeps its gradient; the logits get none.
+    """
+    is_out = torch.isin(logits.detach().argmax(dim=1), classes)
+    return extinction.masked_fill(is_out, 0.0)

@@ -85,16 +85,24 @@ def bilinear_gather(
     return gather_rows(table_from_maps(maps), rows + owner[:, None] * (height * width), weight)
 
 
+def trilinear_cells(
+    coordinate: Float[Tensor, "P 3"], shape: tuple[int, int, int]
+) -> tuple[Int64[Tensor, "P 8"], Float[Tensor, "P 8"]]:
+    """Rows in a flattened volume and weights of the eight voxels around continuous voxel coordinates."""
+    X, Y, Z = shape
+    rows, weight = bilinear_cells(coordinate[:, [1, 0]], X, Y)
+    z, z_weight = axis_cells(coordinate[:, 2], Z)
+    rows = rows[:, :, None] * Z + z[:, None, :]
+    return rows.flatten(1), (weight[:, :, None] * z_weight[:, None, :]).flatten(1)
+
+
 def trilinear_gather(
     volume: Float[Tensor, "B C X Y Z"], coordinate: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"]
 ) -> Float[Tensor, "P C"]:
     """Trilinear samples at continuous voxel coordinates (voxel i is centred at i + 0.5); 0 outside."""
     _, _, X, Y, Z = volume.shape
-    rows, weight = bilinear_cells(coordinate[:, [1, 0]], X, Y)
-    z, z_weight = axis_cells(coordinate[:, 2], Z)
-    rows = (rows + batch[:, None] * (X * Y))[:, :, None] * Z + z[:, None, :]
-    weight = weight[:, :, None] * z_weight[:, None, :]
-    return gather_rows(table_from_maps(volume), rows.flatten(1), weight.flatten(1))
+    rows, weight = trilinear_cells(coordinate, (X, Y, Z))
+    return gather_rows(table_from_maps(volume), rows + batch[:, None] * (X * Y * Z), weight)
 
 
 def deformable_gather(
