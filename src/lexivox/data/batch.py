@@ -35,12 +35,16 @@ class Cameras(Movable):
 
 @dataclass(frozen=True, slots=True)
 class LanguageTargets(Movable):
-    """Teacher features at LiDAR points, in the grid's frame; rows as in :class:`PointFeatures`."""
+    """Teacher features at LiDAR points, in the grid's frame; rows as in :class:`PointFeatures`.
+
+    ``point`` is the row of each in the packed ``LidarSweep``; None for means of several.
+    """
 
     xyz: Float[Tensor, "P 3"]
     batch: Int64[Tensor, "P"]
     feature: Float[Tensor, "P D"]
     weight: Float[Tensor, "P"]
+    point: Int64[Tensor, "P"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

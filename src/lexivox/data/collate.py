@@ -160,18 +160,20 @@ def _collate_language(samples: Sequence[Sample], transforms: Transforms) -> Lang
 
 def _known_language(samples: Sequence[Sample], transforms: Transforms) -> LanguageTargets | None:
     """Of the samples that have features; None where none has."""
+    first_point = torch.tensor([0, *(sample.lidar.num_points for sample in samples)]).cumsum(0)
     rows = [
-        (number, sample.lidar.xyz[known.index], transform, known)
+        (number, transform.apply(sample.lidar.xyz[known.index]), known)
         for number, (sample, transform) in enumerate(zip(samples, transforms, strict=True))
         if (known := sample.point_features) is not None
     ]
     if not rows:
         return None
     return LanguageTargets(
-        xyz=torch.cat([transform.apply(xyz) for _, xyz, transform, _ in rows]),
-        batch=torch.cat([torch.full((len(xyz),), number) for number, xyz, _, _ in rows]),
+        xyz=torch.cat([xyz for _, xyz, _ in rows]),
+        batch=torch.cat([torch.full((len(xyz),), number) for number, xyz, _ in rows]),
         feature=torch.cat([known.feature for *_, known in rows]).float(),
         weight=torch.cat([known.weight for *_, known in rows]),
+        point=torch.cat([known.index + first_point[number] for number, _, known in rows]),
     )
 
 

@@ -57,7 +57,8 @@ class LanguageDistillation:
             return replace(points, xyz=clamp_to_grid(grid, points.xyz).to(points.xyz))
         if self.outside == "drop":
             kept = grid.contains(points.xyz)
-            return LanguageTargets(*(getattr(points, field.name)[kept] for field in fields(points)))
+            rows = {field.name: getattr(points, field.name) for field in fields(points)}
+            return replace(points, **{name: value[kept] for name, value in rows.items() if value is not None})
         return points
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
