@@ -69,7 +69,8 @@ def test_report_and_pictures_are_there_and_not_blank(tiny_run):
     assert not re.search(r"(?:src|href)=[\"']https?://", page)
     pictures = sorted(tiny_run.glob("*.png"))
     names = [picture.name for picture in pictures]
-    assert {"map_0.png", "map_0_truth.png", "map_1.png"} <= set(names)
+    assert {"map_0.png", "map_0_truth.png", "map_1.png", "rendered_0.png", "rendered_1.png"} <= set(names)
+    assert page.count("Image, depth and classes through the cameras") == 2
     assert any(name.startswith("query_") for name in names)
     for picture in pictures:
         image = Image.open(picture).convert("RGB")

@@ -23,6 +23,7 @@ VERBS = (
     runs.add_predict,
     ask.add_calibrate,
     ask.add_query,
+    runs.add_render,
     runs.add_view,
     weights.add_import_weights,
     training.add_show,

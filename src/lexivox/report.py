@@ -9,15 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lexivox.data.classes import ClassTable
-from lexivox.data.collate import grid_from_ego, grid_from_lidar
-from lexivox.data.labels import semantic_from_lidar
-from lexivox.data.transforms import resize_images
-from lexivox.data.types import IGNORED, Sample, SampleDataset
+from lexivox.data.types import Sample
 from lexivox.evaluate.comparison import Comparison
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.experiment import Experiment
-from lexivox.geometry.grid import VoxelGrid
 from lexivox.grounding.answer import Answer
 from lexivox.grounding.export import Findings
 from lexivox.grounding.regions import Region
@@ -27,127 +22,21 @@ from lexivox.report_tables import HEADLINES as HEADLINES  # beside the report, f
 from lexivox.report_tables import comparison_tables, headlines_of, score_tables
 from lexivox.report_tables import headline_scores as headline_scores
 from lexivox.report_tables import query_scores as query_scores
+from lexivox.scenes import camera_images, heat_layer, scene_maker
 from lexivox.scoring import comparison_chart
-from lexivox.teachers.vocabulary import Vocabulary
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE
-from lexivox.view.figure import contact_sheet, figure
+from lexivox.view.figure import contact_sheet, figure, pixels_of
 from lexivox.view.html import write_report
 from lexivox.view.overlay import draw_boxes, overlay_heat
 from lexivox.view.picture import save_png
-from lexivox.view.scene import (
-    ClassLayer,
-    Curve,
-    HeatLayer,
-    NamedImage,
-    QueryResult,
-    RunReport,
-    VoxelScene,
-    VoxelSet,
-)
+from lexivox.view.rendered import rendered_sheet
+from lexivox.view.scene import Curve, HeatLayer, NamedImage, QueryResult, RunReport, VoxelScene
 
 REPORT_FILE = "report.html"
 
 NO_LOSSES = ("step", "lr", "grad_norm", "seconds")
 """What a row of the log holds beside losses."""
-
-# -------------------------------------------------------------------------------------------------- scenes
-
-
-@dataclass(frozen=True, slots=True)
-class SceneMaker:
-    """Turns keyframes into scenes: prediction, truth where labels exist, and a heat layer for each query."""
-
-    model: OccupancyModel
-    table: ClassTable
-    vocabulary: Vocabulary | None
-    queries: Sequence[str] = ()
-    refine: int = 1
-
-    def scene(self, sample: Sample) -> VoxelScene:
-        prediction = self.model.predict(sample, refine=self.refine)
-        return self.scene_of(sample, prediction)
-
-    def scene_of(self, sample: Sample, prediction: Prediction) -> VoxelScene:
-        index = prediction.occupied_index
-        heats = tuple(heat_layer(prediction, text) for text in self.queries)
-        return VoxelScene(
-            grid=prediction.grid,
-            index=index.numpy(),
-            layers=(self._classes(prediction), *heats),
-            images=tuple(_picture(view.name, view.image) for view in _small(sample).views),
-            truth=self._truth(sample, prediction.grid),
-            title=f"{sample.drive} · {sample.token[:12]}",
-        )
-
-    def _classes(self, prediction: Prediction) -> ClassLayer:
-        labels = prediction.labels(self.vocabulary)
-        index = prediction.occupied_index
-        rows = labels[index[:, 0], index[:, 1], index[:, 2]].numpy()
-        names = self.vocabulary.class_names if self.vocabulary else self.table.names
-        palette = [self.table.palette[self.table.index_of(name)] for name in names]
-        return ClassLayer("classes", rows, tuple(names), np.array(palette, dtype=np.uint8))
-
-    def _truth(self, sample: Sample, grid: VoxelGrid) -> VoxelSet | None:
-        volume = _true_classes(sample, grid, self.table)
-        if volume is None:
-            return None
-        solid = (volume != self.table.free) & (volume != IGNORED)
-        palette = np.array(self.table.palette, dtype=np.uint8)
-        layer = ClassLayer("classes", volume[solid].numpy(), tuple(self.table.names), palette)
-        return VoxelSet("truth", solid.nonzero().numpy(), (layer,))
-
-
-def heat_layer(prediction: Prediction, text: str) -> HeatLayer:
-    """The answer to a phrase as the viewer shows it; regions only where somebody knows which voxels count."""
-    answer = prediction.query(text)
-    scores, (x, y, z) = answer.heat(), prediction.occupied_index.T
-    regions = answer.regions() if answer.threshold is not None else []
-    return HeatLayer(text, scores[x, y, z].numpy(), tuple(regions), answer.verdict)
-
-
-def scene_maker(
-    experiment: Experiment,
-    dataset: SampleDataset,
-    model: OccupancyModel,
-    queries: Sequence[str] = (),
-    refine: int = 1,
-) -> SceneMaker:
-    """A supervised run has no words: its scenes show classes only."""
-    table: ClassTable = dataset.classes  # type: ignore[assignment]
-    if experiment.is_supervised:
-        return SceneMaker(model, table, None, (), refine)
-    return SceneMaker(model, table, experiment.class_vocabulary(), tuple(queries), refine)
-
-
-def _true_classes(sample: Sample, grid: VoxelGrid, table: ClassTable) -> torch.Tensor | None:
-    """Complete truth where a simulator gave it on this grid, else what the labelled LiDAR points say."""
-    if sample.voxel_labels is not None and sample.voxel_labels.grid == grid:
-        return sample.voxel_labels.label
-    if sample.point_labels is None or table.free is None:
-        return None
-    transform = grid_from_lidar(sample, grid)
-    return semantic_from_lidar(
-        grid,
-        transform.translation.float(),
-        transform.apply(sample.lidar.xyz),
-        sample.point_labels.label,
-        num_classes=table.num_classes,
-        free_label=table.free,
-        protocol="exact",
-    ).long()
-
-
-def _small(sample: Sample, width_px: int = 480) -> Sample:
-    height, width = sample.views[0].image_hw
-    if width <= width_px:
-        return sample
-    return resize_images(sample, (round(height * width_px / width), width_px))
-
-
-def _picture(name: str, image: torch.Tensor) -> NamedImage:
-    return NamedImage(name, np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-
 
 # ----------------------------------------------------------------------------------------- hits on the images
 
@@ -173,13 +62,11 @@ def hit_images(
     heat = _heat_of_regions(prediction, answer, regions)[index[:, 0], index[:, 1], index[:, 2]].numpy()
     corners = [region.box.corners().numpy() for region in regions[:MAX_BOXES]]
     views = []
-    for view in _small(sample, 640).views:
-        intrinsics = view.image_from_cam.double().numpy()
-        cam_from_grid = view.ego_from_cam.inverse() @ grid_from_ego(sample, grid).inverse()
-        image = _picture(view.name, view.image).data
-        assert not isinstance(image, bytes)
-        lit = overlay_heat(image, intrinsics, cam_from_grid, grid, index.numpy(), heat)
-        views.append(NamedImage(view.name, draw_boxes(lit, intrinsics, cam_from_grid, corners)))
+    for image in camera_images(sample, grid, 640):
+        assert image.pinhole is not None
+        place = image.pinhole.image_from_cam, image.pinhole.cam_from_grid
+        lit = overlay_heat(pixels_of(image), *place, grid, index.numpy(), heat)
+        views.append(NamedImage(image.name, draw_boxes(lit, *place, corners)))
     return tuple(views)
 
 
@@ -229,8 +116,10 @@ class Reporter:
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_scenes, len(dataset))).round().astype(int))
         scenes = [maker.scene(dataset[int(index)]) for index in chosen]
         run_dir = self.experiment.run_dir
-        made = [write_report(self._report(scenes), run_dir / REPORT_FILE)]
+        sheets = [rendered_sheet(scene) for scene in scenes]
+        made = [write_report(self._report(scenes, sheets), run_dir / REPORT_FILE)]
         made += [save_png(figure(scene), run_dir / f"map_{number}.png") for number, scene in enumerate(scenes)]
+        made += [save_png(sheet, run_dir / f"rendered_{number}.png") for number, sheet in enumerate(sheets)]
         made += [
             save_png(figure(scenes[0], truth=True), run_dir / "map_0_truth.png")
             for _ in scenes[:1]
@@ -241,7 +130,7 @@ class Reporter:
             made.append(save_png(figure(scenes[0], text), run_dir / f"query_{name}.png"))
         return made
 
-    def _report(self, scenes: Sequence[VoxelScene]) -> RunReport:
+    def _report(self, scenes: Sequence[VoxelScene], sheets: Sequence[np.ndarray]) -> RunReport:
         student = self.scores.rows[0].method
         headlines = headlines_of(self.scores, self.experiment.config.protocol)
         retrieval = headlines[-1][1]
@@ -257,6 +146,10 @@ class Reporter:
             seconds=self.seconds,
             facts=self.facts,
             notes=self.scores.notes,
+            pictures=tuple(
+                NamedImage(f"Image, depth and classes through the cameras: {scene.title}", sheet)
+                for scene, sheet in zip(scenes, sheets, strict=True)
+            ),
             charts=() if self.comparison is None else (comparison_chart(self.comparison),),
         )
 

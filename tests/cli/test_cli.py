@@ -27,6 +27,7 @@ VERBS = (
     "predict",
     "calibrate",
     "query",
+    "render",
     "view",
     "import-weights",
     "show",
@@ -235,6 +236,21 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     assert "Run the same command to go on" in capsys.readouterr().out
 
 
+def test_render_shows_a_keyframe_and_its_drive(run_copy, capsys, tmp_path):
+    from PIL import Image
+
+    film = tmp_path / "drive.gif"
+    out = done(capsys, "render", run_copy, "--frame", "1", "--truth", "--query", "car", "--video", film)
+    pictures = [run_copy / "rendered" / f"keyframe_1{truth}.png" for truth in ("", "_truth")]
+    for path in (*pictures, film):
+        assert str(path) in out
+    heights = [Image.open(path).height for path in pictures]
+    assert heights[0] > 1.2 * heights[1]  # image, depth, classes and the query; the truth knows no query
+    assert Image.open(film).n_frames == 2
+    assert "--frame must lie in 0..1; got 2" in refused(capsys, "render", run_copy, "--frame", "2")
+    assert "a film must end in .webp" in refused(capsys, "render", run_copy, "--video", "film.avi")
+
+
 # -------------------------------------------------------------------------------------------------------- help
 
 
@@ -301,7 +317,9 @@ def test_wrong_recipe_or_option(verb, argv, message, capsys):
     assert re.search(message, refused(capsys, verb, *argv))
 
 
-@pytest.mark.parametrize("argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0])
+@pytest.mark.parametrize(
+    "argv", [["evaluate"], ["predict"], ["query", "car"], ["render"], ["view"]], ids=lambda argv: argv[0]
+)
 def test_folder_without_a_run(argv, tmp_path, capsys):
     verb, *rest = argv
     assert "a run folder must hold config.yaml; got none" in refused(capsys, verb, tmp_path, *rest)
@@ -312,7 +330,9 @@ def test_show_of_a_folder_without_a_run(tmp_path, capsys):
     assert "a config must be a YAML file; got" in refused(capsys, "show", tmp_path)
 
 
-@pytest.mark.parametrize("argv", [["evaluate"], ["predict"], ["query", "car"], ["view"]], ids=lambda argv: argv[0])
+@pytest.mark.parametrize(
+    "argv", [["evaluate"], ["predict"], ["query", "car"], ["render"], ["view"]], ids=lambda argv: argv[0]
+)
 def test_damaged_weights_and_weights_of_another_recipe(argv, run_copy, capsys):
     verb, *rest = argv
     config, weights = run_copy / "config.yaml", run_copy / "model.safetensors"

@@ -20,7 +20,7 @@ PUBLIC_FOLDERS = ("data", "dev", "tmp", "usr")
 CLIMBING_PATH = re.compile(r"(?:\.\./)+[\w.-]+")
 
 NAMES = [page.relative_to(REPO).as_posix() for page in PAGES]
-WRITES = ("train", "evaluate", "targets", "predict", "calibrate", "demo")
+WRITES = ("train", "evaluate", "targets", "predict", "calibrate", "render", "demo")
 """Verbs that write into a run folder; these get a copy."""
 
 SERVES = ("view", "annotate", "demo")

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.rays import traverse
 from lexivox.ops.first_hit import (
+    cast,
     first_hits_numba,
     first_hits_torch,
     mark_until_hit,
@@ -111,3 +113,52 @@ def test_torch_keeps_its_threads():
     before = torch.get_num_threads()
     first_hits_numba(*scene(0))
     assert torch.get_num_threads() == before
+
+
+BRICKS = VoxelGrid((-2.0, -2.0, 0.0), (1.0, 1.0, 0.5), (6, 4, 4), "ego")
+
+
+def test_metres_by_hand():
+    """A wall fills 2 <= x < 3. A ray from (-1, 0.5, 0.25) straight ahead enters at 3 m and leaves at 4 m."""
+    occupied = torch.zeros(BRICKS.shape, dtype=torch.bool)
+    occupied[4] = True
+    ahead, up, slope = [1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [3.0, 0.0, 0.75]
+    hits = cast(BRICKS, occupied, torch.tensor([-1.0, 0.5, 0.25]), torch.tensor([ahead, up, slope]))
+    assert hits.voxel.tolist() == [4 * 16 + 2 * 4, -1, 4 * 16 + 2 * 4 + 2]
+    # Up it leaves the grid at z = 2. The slope climbs a quarter: at x = 2 it is at z = 1, 3 m * sqrt(17) / 4 away.
+    long = 3.0 * 17**0.5 / 4
+    assert hits.enter_m.tolist() == pytest.approx([3.0, 1.75, long], abs=1e-6)
+    assert hits.leave_m.tolist() == pytest.approx([4.0, 1.75, long * 4 / 3], abs=1e-6)
+
+
+def test_from_outside_the_grid():
+    occupied = torch.zeros(BRICKS.shape, dtype=torch.bool)
+    occupied[4] = True
+    directions = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    hits = cast(BRICKS, occupied, torch.tensor([-7.0, 0.5, 0.25]), directions)
+    assert hits.voxel.tolist() == [4 * 16 + 2 * 4, -1, -1]
+    assert hits.enter_m.tolist() == [9.0, 0.0, 0.0]
+    assert hits.is_hit.tolist() == [True, False, False]
+    occupied[:] = False
+    through = cast(BRICKS, occupied, torch.tensor([-7.0, 0.5, 0.25]), directions)
+    assert through.enter_m.tolist() == [11.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_metres_agree_with_the_traversal(inside):
+    generator = torch.Generator().manual_seed(5)
+    occupied = torch.rand(BRICKS.shape, generator=generator) < 0.15
+    origin = torch.tensor([0.3, 0.2, 0.9] if inside else [-5.0, -3.0, 3.0], dtype=torch.float64)
+    targets = torch.rand(200, 3, generator=generator, dtype=torch.float64) * torch.tensor([6.0, 4.0, 2.0])
+    directions = targets + torch.tensor(BRICKS.lower_m) - origin
+    hits = cast(BRICKS, occupied, origin, directions)
+    ends = origin + 20.0 * directions / directions.norm(dim=1, keepdim=True)
+    index, ray, length_m = traverse(BRICKS, origin.expand(200, 3), ends)
+    for r in range(200):
+        rows = ((ray == r) & (length_m > 1e-9)).nonzero()[:, 0]
+        flat = BRICKS.flat_from_index(index[rows])
+        blocked = occupied.reshape(-1)[flat].nonzero()[:, 0]
+        assert int(hits.voxel[r]) == (int(flat[blocked[0]]) if len(blocked) else -1)
+        if len(blocked):
+            thickness = float(length_m[rows[blocked[0]]])
+            assert float(hits.leave_m[r] - hits.enter_m[r]) == pytest.approx(thickness, abs=1e-7)

@@ -1,4 +1,4 @@
-"""Verbs that use a trained run: ``evaluate``, ``predict``, ``view``."""
+"""Verbs that use a trained run: ``evaluate``, ``predict``, ``render``, ``view``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lexivox.commands.shared import new_verb, print_comparison, print_files, print_scores, require_positive, say
+from lexivox.errors import ConfigError
 
 if TYPE_CHECKING:
     from lexivox.scoring import EvaluateOptions
@@ -107,6 +108,61 @@ def _run_predict(arguments: argparse.Namespace) -> None:
             model.predict(sample, refine=arguments.refine).save(out / f"{sample.token}.npz")
             on_progress("predicting", index + 1, len(dataset))
     say(f"{len(dataset)} maps lie in {out}")
+
+
+def add_render(verbs: argparse._SubParsersAction) -> None:
+    parser = new_verb(
+        verbs,
+        "render",
+        "pictures of a map through the eyes of the cameras, beside their images, and a film of a drive",
+        "  lexivox render runs/demo --truth\n"
+        "  lexivox render runs/demo --query automobile --video runs/demo/drive.webp",
+    )
+    parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder")
+    parser.add_argument("--frame", type=int, default=0, help="held-out keyframe by number (default: 0)")
+    parser.add_argument(
+        "--query", action="append", default=[], metavar="TEXT", help="show how well voxels fit this too"
+    )
+    parser.add_argument("--truth", action="store_true", help="the same of the truth, where labels tell it")
+    parser.add_argument(
+        "--video", type=Path, metavar="FILE", help="film of this keyframe's drive: .webp, .gif, .png, .mp4"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="folder of the pictures (default: RUN/rendered)")
+    parser.add_argument("--refine", type=int, default=1, help="cut voxels into this many pieces per axis")
+    parser.set_defaults(run=_run_render)
+
+
+def _run_render(arguments: argparse.Namespace) -> None:
+    from lexivox.experiment import load, open_run
+    from lexivox.progress import progress_bars
+    from lexivox.scenes import drive_of, scene_maker
+    from lexivox.view.picture import save_png
+    from lexivox.view.rendered import DEPTH, rendered_sheet
+    from lexivox.view.video import check_video, drive_frames, write_video
+
+    require_positive("--refine", arguments.refine)
+    if arguments.video:
+        check_video(arguments.video)
+    experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
+    dataset = experiment.shown_val()
+    if not 0 <= arguments.frame < len(dataset):
+        raise ConfigError(f"--frame must lie in 0..{len(dataset) - 1}; got {arguments.frame}.")
+    maker = scene_maker(experiment, dataset, model, arguments.query, arguments.refine)
+    chosen = drive_of(dataset, arguments.frame) if arguments.video else [arguments.frame]
+    scenes = []
+    with progress_bars() as on_progress:
+        for done, index in enumerate(chosen, 1):
+            scenes.append(maker.scene(dataset[index]))
+            on_progress("predicting", done, len(chosen))
+    shown, out = scenes[chosen.index(arguments.frame)], arguments.out or arguments.run_dir / "rendered"
+    sheet = rendered_sheet(shown, (DEPTH, "classes", *maker.queries))
+    made = [save_png(sheet, out / f"keyframe_{arguments.frame}.png")]
+    if arguments.truth:
+        made.append(save_png(rendered_sheet(shown, truth=True), out / f"keyframe_{arguments.frame}_truth.png"))
+    if arguments.video:
+        layer = maker.queries[0] if maker.queries else None
+        made.append(write_video(drive_frames(scenes, layer), arguments.video))
+    print_files(made)
 
 
 def add_view(verbs: argparse._SubParsersAction) -> None:

@@ -67,9 +67,14 @@ def first_hits_torch(
     occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "R 3"]
 ) -> tuple[Int64[Tensor, "O R"], Float[Tensor, "O R"]]:
     """:func:`first_hits` in torch, on any device: all rays step together, those that ended drop out."""
-    walk = _Walk.start(
-        origins.double().repeat_interleave(len(directions), 0), directions.double().repeat(len(origins), 1)
-    )
+    shape = (len(origins), len(directions))
+    walk = _Walk.start(origins.double().repeat_interleave(shape[1], 0), directions.double().repeat(shape[0], 1))
+    voxel, distance = _walked(occupied, walk)
+    return voxel.reshape(shape), distance.reshape(shape).to(origins.dtype)
+
+
+def _walked(occupied: Bool[Tensor, "X Y Z"], walk: _Walk) -> tuple[Int64[Tensor, "R"], Float[Tensor, "R"]]:
+    """The last cell of every ray and the distance at which it is left."""
     size = torch.tensor(occupied.shape, device=occupied.device)
     voxel = torch.zeros(len(walk.cell), dtype=torch.int64, device=occupied.device)
     distance = torch.zeros(len(walk.cell), dtype=torch.float64, device=occupied.device)
@@ -81,8 +86,7 @@ def first_hits_torch(
         done = occupied.reshape(-1)[flat] | ((walk.cell < 0) | (walk.cell >= size)).any(1)
         voxel[alive[done]], distance[alive[done]] = flat[done], leaves[done]
         alive, walk = alive[~done], walk.kept(~done)
-    shape = (len(origins), len(directions))
-    return voxel.reshape(shape), distance.reshape(shape).to(origins.dtype)
+    return voxel, distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,84 @@ def _nearest_axis(t: Float[Tensor, "R 3"]) -> Int64[Tensor, "R"]:
     return torch.where(is_x, 0, torch.where(y < z, 1, 2))
 
 
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What rays from one place meet first, in metres from there.
+
+    Attributes:
+        voxel: flat index of the first occupied voxel, -1 for a ray that meets none.
+        enter_m, leave_m: where the ray enters and leaves it. For a ray that meets none both are where it leaves the
+            grid, and 0 where it misses the grid.
+    """
+
+    voxel: Int64[Tensor, "R"]
+    enter_m: Float[Tensor, "R"]
+    leave_m: Float[Tensor, "R"]
+
+    @property
+    def is_hit(self) -> Bool[Tensor, "R"]:
+        return self.voxel >= 0
+
+
+def cast(
+    grid: VoxelGrid,
+    occupied: Bool[Tensor, "X Y Z"],
+    origin: Float[Tensor, "3"],
+    directions: Float[Tensor, "R 3"],
+) -> Hits:
+    """First hits of rays from one place, which may lie outside the grid, in metres; voxels need not be cubes.
+
+    Args:
+        origin: metres of the grid's frame.
+        directions: of any length above 0, in the same frame.
+    """
+    towards, place, hit = _into_grid(grid, origin, directions)
+    start = grid.coordinate_from_xyz(origin.double())
+    is_inside = bool(((start >= 0) & (start < start.new_tensor(grid.shape))).all())
+    if is_inside:
+        voxel, away = (part[0] for part in first_hits(occupied, start[None], towards))
+    else:
+        voxel, away = _walked(occupied, _Walk.start(place, towards))
+        away = away + (place - start).norm(dim=-1)
+    enter = _enters(grid, start, towards, voxel)
+    nothing = ~occupied.reshape(-1)[voxel]
+    metre = (towards * towards.new_tensor(grid.voxel_size_m)).norm(dim=-1)
+    found = Hits(torch.where(nothing, -1, voxel), torch.where(nothing, away, enter) * metre, away * metre)
+    if is_inside:
+        return found
+    rows = hit.nonzero()[:, 0]
+    none = torch.zeros(len(hit), dtype=away.dtype, device=away.device)
+    voxels = torch.full((len(hit),), -1, device=away.device)
+    return Hits(
+        voxels.index_copy(0, rows, found.voxel),
+        none.index_copy(0, rows, found.enter_m),
+        none.index_copy(0, rows, found.leave_m),
+    )
+
+
+def _enters(
+    grid: VoxelGrid, start: Float[Tensor, "3"], towards: Float[Tensor, "R 3"], voxel: Int64[Tensor, "R"]
+) -> Float[Tensor, "R"]:
+    """Where rays enter a voxel that they pass, in voxels from their start; 0 where they start in it."""
+    _, y, z = grid.shape
+    lower = torch.stack([voxel // (y * z), voxel // z % y, voxel % z], dim=-1).to(start)
+    nearer = lower + (towards < 0)
+    t = torch.where(towards != 0, (nearer - start) / towards, -torch.inf)
+    return t.amax(dim=-1).clamp_min(0.0)
+
+
+def _into_grid(
+    grid: VoxelGrid, origin: Float[Tensor, "3"], directions: Float[Tensor, "R 3"]
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"], Bool[Tensor, "R"]]:
+    """Unit directions and first places, both in voxel coordinates, of the rays that reach the grid, and which do."""
+    start = grid.coordinate_from_xyz(origin.double())
+    towards = F.normalize(directions.double() / directions.new_tensor(grid.voxel_size_m).double(), dim=-1)
+    size = towards.new_tensor(grid.shape)
+    enter, _, hit = clip_to_box(start.expand_as(towards), towards, torch.zeros_like(size), size)
+    towards, enter = towards[hit], enter[hit]
+    return towards, (start + enter[:, None] * towards).clamp_min(0.0).minimum(size - 1e-9), hit
+
+
 def mark_until_hit(
     grid: VoxelGrid,
     occupied: Bool[Tensor, "X Y Z"],
@@ -128,12 +210,7 @@ def mark_until_hit(
         origin: metres of the grid's frame; rays from outside start where they enter the grid.
         directions: of any length, in the same frame.
     """
-    start = grid.coordinate_from_xyz(origin.double())
-    towards = F.normalize(directions.double() / directions.new_tensor(grid.voxel_size_m).double(), dim=-1)
-    size = towards.new_tensor(grid.shape)
-    enter, _, hit = clip_to_box(start.expand_as(towards), towards, torch.zeros_like(size), size)
-    towards, enter = towards[hit], enter[hit]
-    place = (start + enter[:, None] * towards).clamp_min(0.0).minimum(size - 1e-9)
+    towards, place, _ = _into_grid(grid, origin, directions)
     if occupied.device.type == "cpu" and has_compiled_kernels():
         return mark_until_hit_numba(occupied, place, towards)
     return mark_until_hit_torch(occupied, place, towards)

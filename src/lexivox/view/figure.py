@@ -52,9 +52,9 @@ def contact_sheet(
     for number, (image, picture) in enumerate(zip(ordered, pictures, strict=True)):
         x, y = number % columns * (cell_w + GAP_PX), number // columns * (cell_h + GAP_PX)
         sheet.paste(ImageOps.pad(picture, (cell_w, cell_h), color=BACKGROUND[theme]), (x, y))
-        tag = draw.textbbox((x + 8, y + 6), image.name, font=_font(13))
+        tag = draw.textbbox((x + 8, y + 6), image.name, font=text_font(13))
         draw.rounded_rectangle((tag[0] - 5, tag[1] - 4, tag[2] + 5, tag[3] + 4), 4, fill=(0, 0, 0, 160))
-        draw.text((x + 8, y + 6), image.name, font=_font(13), fill=(255, 255, 255))
+        draw.text((x + 8, y + 6), image.name, font=text_font(13), fill=(255, 255, 255))
     return np.array(sheet)
 
 
@@ -83,12 +83,12 @@ def figure(
     height = top + sum(len(part) + GAP_PX for part in parts) + LEGEND_PX
     page = Image.new("RGB", (width_px, height), BACKGROUND[theme])
     draw = ImageDraw.Draw(page)
-    draw.text((10, 8), scene.title, font=_font(18), fill=INK[theme])
+    draw.text((10, 8), scene.title, font=text_font(18), fill=INK[theme])
     y = top
     for part in parts:
         page.paste(Image.fromarray(part), (0, y))
         y += len(part) + GAP_PX
-    _legend(page, y, shown, theme)
+    draw_legend(page, y, shown, theme)
     return np.array(page)
 
 
@@ -119,7 +119,7 @@ def overlay_lidar(
     return out
 
 
-def _legend(page: Image, y: int, layer: Layer | None, theme: Theme) -> None:
+def draw_legend(page: Image, y: int, layer: Layer | None, theme: Theme) -> None:
     """One row: the classes that occur, most frequent first, or the ramp of a score between its two ends."""
     from PIL import Image, ImageDraw
 
@@ -128,23 +128,24 @@ def _legend(page: Image, y: int, layer: Layer | None, theme: Theme) -> None:
         counts = np.bincount(layer.label.astype(np.int64), minlength=len(layer.classes))
         x = 12
         for k in np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]:
-            wide = int(draw.textlength(layer.classes[k], font=_font(14)))
+            wide = int(draw.textlength(layer.classes[k], font=text_font(14)))
             if x + wide + 24 > page.width:
                 break
             draw.rounded_rectangle((x, y + 14, x + 14, y + 28), 3, fill=tuple(layer.palette[k].tolist()))
-            draw.text((x + 20, y + 12), layer.classes[k], font=_font(14), fill=INK[theme])
+            draw.text((x + 20, y + 12), layer.classes[k], font=text_font(14), fill=INK[theme])
             x += wide + 44
     elif layer is not None:
         ramp = np.broadcast_to(heat_ramp(theme)[None], (12, 256, 3))
         page.paste(Image.fromarray(np.ascontiguousarray(ramp)), (12, y + 15))
         finite = layer.score[np.isfinite(layer.score)]
         ends = f"{finite.min():.3f} to {finite.max():.3f}" if finite.size else "no scores"
-        draw.text((284, y + 12), layer.name, font=_font(14), fill=INK[theme])
-        wide = int(draw.textlength(layer.name, font=_font(14)))
-        draw.text((284 + wide + 14, y + 12), ends, font=_font(14), fill=MUTED[theme])
+        draw.text((284, y + 12), layer.name, font=text_font(14), fill=INK[theme])
+        wide = int(draw.textlength(layer.name, font=text_font(14)))
+        draw.text((284 + wide + 14, y + 12), ends, font=text_font(14), fill=MUTED[theme])
 
 
-def _font(size: int) -> Any:
+def text_font(size: int) -> Any:
+    """The font of all words in pictures."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

@@ -175,6 +175,7 @@ def pack_report(report: RunReport) -> Json:
         "seconds": _pairs(report.seconds),
         "facts": _pairs(report.facts),
         "notes": report.notes,
+        "pictures": [pack_image(picture) for picture in report.pictures],
         "charts": [f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" for svg in report.charts],
     }
 

@@ -16,7 +16,7 @@ from lexivox.view.scene import ClassLayer, Layer, VoxelScene, layer_named
 from lexivox.view.viewpoint import Viewpoint, ViewpointName, forward_rad, viewpoint
 
 # Outward normal, corners in order around the face, brightness: the same light as the page's.
-_FACES = (
+FACES = (
     ((1, 0, 0), ((1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1)), 0.88),
     ((-1, 0, 0), ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0)), 0.80),
     ((0, 1, 0), ((0, 1, 0), (0, 1, 1), (1, 1, 1), (1, 1, 0)), 0.72),
@@ -133,7 +133,7 @@ def _paint_voxels(
     index, steps, rgb = index[order], steps[order], rgb[order]
     occupied = dense(grid, index)
     rank, corners, shades = [], [], []
-    for normal, around, light in _FACES:
+    for normal, around, light in FACES:
         axis = int(np.argmax(np.abs(normal)))
         faces_eye = steps[:, axis] * normal[axis] < -0.5  # the eye lies outside the plane of this face
         front = index + 1 + np.array(normal)

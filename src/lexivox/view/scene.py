@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Real, UInt8
 
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.transform import RigidTransform
 from lexivox.grounding.answer import Verdict
 from lexivox.grounding.regions import Region
 
@@ -92,11 +93,20 @@ class VoxelSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinhole:
+    """How a camera looks at the grid; pixels are those of its image."""
+
+    image_from_cam: Float[np.ndarray, "3 3"]
+    cam_from_grid: RigidTransform
+
+
+@dataclass(frozen=True, slots=True)
 class NamedImage:
-    """A camera image: bytes of a JPEG or PNG file, or RGB pixels."""
+    """A camera image: bytes of a JPEG or PNG file, or RGB pixels. With a pinhole the map can be seen through it."""
 
     name: str
     data: bytes | UInt8[np.ndarray, "H W 3"]
+    pinhole: Pinhole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +247,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Everything of a run that a person wants to see on one page; ``charts`` are SVG documents."""
+    """Everything of a run that a person wants to see on one page.
+
+    ``pictures`` are shown below each other under their names, ``charts`` are SVG documents.
+    """
 
     title: str
     scenes: tuple[VoxelScene, ...] = ()
@@ -248,3 +261,4 @@ class RunReport:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     charts: tuple[str, ...] = ()
+    pictures: tuple[NamedImage, ...] = ()

@@ -12,6 +12,7 @@ class App {
     $("hint").textContent = matchMedia("(pointer: coarse)").matches ? "one finger turns, two move and zoom" : "drag to turn · shift-drag to move · scroll to zoom";
     this.listen();
     showTables(data.tables ?? []);
+    showPictures(data.pictures ?? []);
     showCharts(data.charts ?? []);
     showCurves(data.curves ?? []);
     showAbout({ seconds: [], facts: [], notes: [], ...data });

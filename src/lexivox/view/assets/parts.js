@@ -81,6 +81,11 @@ function showTables(tables) {
   }));
 }
 
+function showPictures(pictures) {
+  $("pictures").hidden = !pictures.length;
+  $("pictures").replaceChildren(...pictures.map(({ name, src }) => el("figure", {}, el("h2", {}, name), el("img", { className: "wide", src, alt: name }))));
+}
+
 function showCharts(charts) {
   $("charts").hidden = !charts.length;
   $("charts").replaceChildren(...charts.map((src) => el("img", { className: "wide", src, alt: "Bar chart of published numbers and ours; the table above holds the same numbers" })));
