@@ -244,9 +244,9 @@ def test_render_shows_a_keyframe_and_its_drive(run_copy, capsys, tmp_path):
     pictures = [run_copy / "rendered" / f"keyframe_1{truth}.png" for truth in ("", "_truth")]
     for path in (*pictures, film):
         assert str(path) in out
-    heights = [Image.open(path).height for path in pictures]
-    assert heights[0] > 1.2 * heights[1]  # image, depth, classes and the query; the truth knows no query
-    assert Image.open(film).n_frames == 2
+    with Image.open(pictures[0]) as told, Image.open(pictures[1]) as true, Image.open(film) as played:
+        assert told.height > 1.2 * true.height  # image, depth, classes and the query; the truth knows no query
+        assert played.n_frames == 2
     assert "--frame must lie in 0..1; got 2" in refused(capsys, "render", run_copy, "--frame", "2")
     assert "a film must end in .webp" in refused(capsys, "render", run_copy, "--video", "film.avi")
 
