@@ -31,6 +31,7 @@ LEAVES = {
         "first_hit_numba",
         "render_numba",
         "traversal_numba",
+        "voxel_pool_numba",
         "walk_numba",
     )
 }

@@ -38,11 +38,23 @@ def validated(raw: dict[str, Any]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where, got = ".".join(str(part) for part in first["loc"]), repr(first.get("input"))
+        where, got = _option(raw, first["loc"]), repr(first.get("input"))
         raise ConfigError(
             f"option '{where}' must be valid; got {got if len(got) < 80 else f'{got[:76]} ...'}: {first['msg']}. "
             "Run 'lexivox show RECIPE' to see every option."
         ) from None
+
+
+def _option(raw: Any, place: tuple[int | str, ...]) -> str:
+    """The name by which ``--set`` knows it, without the kinds that were chosen on the way."""
+    names = []
+    for part in place:
+        if isinstance(raw, dict) and raw.get("kind") == part and part not in raw:
+            continue
+        names.append(str(part))
+        inside = dict(enumerate(raw)) if isinstance(raw, list) else raw if isinstance(raw, dict) else {}
+        raw = inside.get(part)
+    return ".".join(names)
 
 
 def with_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:

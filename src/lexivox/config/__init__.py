@@ -6,9 +6,11 @@ and never see a config. Each class that stands for an object can ``build()`` it.
 
 from lexivox.config.base import Config
 from lexivox.config.data import DataConfig, GridConfig, NuscenesData, PandasetData
-from lexivox.config.experiment import ExperimentConfig, build_model, semantic_config
+from lexivox.config.experiment import EncoderConfig, ExperimentConfig, build_model, semantic_config
+from lexivox.config.lifting import DepthBinsConfig, DepthNetConfig, LiftRulesConfig, LiftSplatConfig, VolumeConfig
 from lexivox.config.network import CameraEncoderConfig, HeadConfig, HeadsConfig, ImageConfig, TriplaneConfig
 from lexivox.config.supervision import (
+    CameraDepthConfig,
     LanguageConfig,
     LidarOccupancyConfig,
     PlacesConfig,
@@ -27,10 +29,14 @@ from lexivox.config.training import AugmentConfig, TrainConfig
 
 __all__ = [
     "AugmentConfig",
+    "CameraDepthConfig",
     "CameraEncoderConfig",
     "ClipTeacherConfig",
     "Config",
     "DataConfig",
+    "DepthBinsConfig",
+    "DepthNetConfig",
+    "EncoderConfig",
     "EspnetTeacherConfig",
     "ExperimentConfig",
     "FeatureFilesConfig",
@@ -40,6 +46,8 @@ __all__ = [
     "ImageConfig",
     "LanguageConfig",
     "LidarOccupancyConfig",
+    "LiftRulesConfig",
+    "LiftSplatConfig",
     "NuscenesData",
     "PandasetData",
     "PlacesConfig",
@@ -50,6 +58,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "TriplaneConfig",
+    "VolumeConfig",
     "build_model",
     "semantic_config",
 ]

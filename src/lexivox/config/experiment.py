@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lexivox.config.base import Config
 from lexivox.config.data import DataConfig, GridConfig
+from lexivox.config.lifting import LiftSplatConfig
 from lexivox.config.network import CameraEncoderConfig, HeadsConfig
 from lexivox.config.supervision import SemanticConfig, SupervisionConfig
 from lexivox.config.teacher import TeacherConfig
@@ -19,6 +20,9 @@ from lexivox.evaluate.protocol import Pop3dProtocol
 if TYPE_CHECKING:
     from lexivox.model import OccupancyModel
     from lexivox.teachers.base import TextEncoder
+
+
+EncoderConfig = Annotated[CameraEncoderConfig | LiftSplatConfig, Field(discriminator="kind")]
 
 
 class ExperimentConfig(Config):
@@ -34,7 +38,7 @@ class ExperimentConfig(Config):
     name: str
     grid: GridConfig
     data: DataConfig
-    encoder: CameraEncoderConfig
+    encoder: EncoderConfig
     heads: HeadsConfig = HeadsConfig()
     teacher: TeacherConfig | None = None
     supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]

@@ -150,6 +150,20 @@ class RayQueriesConfig(Signal):
         )
 
 
+class CameraDepthConfig(Signal):
+    """Sparse LiDAR depth for an encoder that lifts images."""
+
+    kind: Literal["camera_depth"] = "camera_depth"
+    weight: Weight = 0.05
+    pixel: Literal["floor", "round"] = "floor"
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.camera_depth import CameraDepth
+
+        return CameraDepth(**self.model_dump(exclude={"kind"}))
+
+
 SupervisionConfig = Annotated[
-    LidarOccupancyConfig | LanguageConfig | SemanticConfig | RayQueriesConfig, Field(discriminator="kind")
+    LidarOccupancyConfig | LanguageConfig | SemanticConfig | RayQueriesConfig | CameraDepthConfig,
+    Field(discriminator="kind"),
 ]

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lexivox.encoders.norms import group_norm
 from lexivox.encoders.preprocess import Preprocessing
 from lexivox.errors import ShapeError
 
@@ -185,9 +186,3 @@ def _reset_as_published(module: nn.Module) -> None:
         if isinstance(conv, nn.Conv2d):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with groups of 8 channels where they divide, else the widest that do."""
-    size = next(n for n in (8, 6, 4, 3, 2, 1) if channels % n == 0)
-    return nn.GroupNorm(channels // size, channels)

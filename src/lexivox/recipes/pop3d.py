@@ -212,7 +212,7 @@ def pop3d_released(root: str = "data/nuscenes") -> ExperimentConfig:
     """``pop3d`` as released: half its learning rate, 1e-4 (erratum 1), and the encoder's start to the letter."""
     config = pop3d(root)
     train = config.train.model_copy(update={"lr": 1e-4})
-    return config.changed(name="pop3d_released", encoder=released_encoder(config.encoder), train=train)
+    return config.changed(name="pop3d_released", encoder=released_encoder(published_encoder()), train=train)
 
 
 def published_teacher() -> ClipTeacherConfig:

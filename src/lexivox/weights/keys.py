@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import count
 
 from lexivox.errors import WeightsError
 
@@ -52,13 +53,17 @@ OLD_NAMES = (
 """Parts of names in older files, and what became of them (spec POP-3D 8.2)."""
 
 
-def published_names(own: Iterable[str]) -> dict[str, str]:
+Names = tuple[tuple[str, str], ...]
+
+
+def published_names(own: Iterable[str], table: Names = NAMES) -> dict[str, str]:
     """Own name -> published name.
 
     Raises:
         WeightsError: an own array has no published counterpart.
     """
-    names = {name: _published(name) for name in own}
+    rules = [_rule(*pair) for pair in table]
+    names = {name: _published(name, rules) for name in own}
     alone = [name for name, theirs in names.items() if theirs is None]
     if alone:
         raise WeightsError(
@@ -75,8 +80,8 @@ def modern_name(name: str) -> str:
     return name
 
 
-def _published(name: str) -> str | None:
-    for pattern, replacement in _RULES:
+def _published(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, replacement in rules:
         found = pattern.fullmatch(name)
         if found:
             return found.expand(replacement)
@@ -84,10 +89,7 @@ def _published(name: str) -> str | None:
 
 
 def _rule(ours: str, theirs: str) -> tuple[re.Pattern[str], str]:
-    """``#`` and ``*`` become the groups 1, 2 in the order in which they stand, the same on both sides."""
+    """``#`` and ``*`` become the groups 1, 2, ... in the order in which they stand, the same on both sides."""
     pattern = re.escape(ours).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)")
-    groups = iter(range(1, 3))
+    groups = count(1)
     return re.compile(pattern), re.sub(r"[#*]", lambda _: rf"\g<{next(groups)}>", theirs)
-
-
-_RULES = tuple(_rule(ours, theirs) for ours, theirs in NAMES)
