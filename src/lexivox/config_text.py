@@ -52,7 +52,7 @@ def _option(raw: Any, place: tuple[int | str, ...]) -> str:
         if isinstance(raw, dict) and raw.get("kind") == part and part not in raw:
             continue
         names.append(str(part))
-        inside = dict(enumerate(raw)) if isinstance(raw, list) else raw if isinstance(raw, dict) else {}
+        inside: dict[Any, Any] = dict(enumerate(raw)) if isinstance(raw, list) else raw if isinstance(raw, dict) else {}
         raw = inside.get(part)
     return ".".join(names)
 
