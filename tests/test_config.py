@@ -12,8 +12,11 @@ from helpers import IMAGE_HW, make_sample
 
 from lexivox.config import (
     AugmentConfig,
+    CameraDepthConfig,
     CameraEncoderConfig,
     Config,
+    DepthBinsConfig,
+    DepthNetConfig,
     ExperimentConfig,
     GridConfig,
     HeadConfig,
@@ -21,12 +24,14 @@ from lexivox.config import (
     ImageConfig,
     LanguageConfig,
     LidarOccupancyConfig,
+    LiftSplatConfig,
     NuscenesData,
     RayQueriesConfig,
     SemanticConfig,
     StreetTeacherConfig,
     TrainConfig,
     TriplaneConfig,
+    VolumeConfig,
     build_model,
 )
 from lexivox.config_text import load_config, validated, with_overrides
@@ -251,7 +256,7 @@ def test_options_that_do_not_fit_each_other_are_one_line(override):
 # -------------------------------------------------------------------------------------------------- combinations
 
 
-def encoders() -> list[tuple[str, CameraEncoderConfig]]:
+def encoders() -> list[tuple[str, CameraEncoderConfig | LiftSplatConfig]]:
     image, planes = tiny().encoder.image, tiny().encoder.triplane
     made = []
     for triplane, pixels, depths, places in itertools.product((False, True), repeat=4):
@@ -266,7 +271,17 @@ def encoders() -> list[tuple[str, CameraEncoderConfig]]:
             )
             parts = zip(("planes", "pixels", "depths", "places"), (triplane, pixels, depths, places), strict=True)
             made.append(("+".join(name for name, is_on in parts if is_on), config))
-    return made
+    return [*made, ("lifted", lifted())]
+
+
+def lifted() -> LiftSplatConfig:
+    return LiftSplatConfig(
+        image=tiny().encoder.image,
+        bins=DepthBinsConfig(far_m=13.0, count=6),
+        depth_net=DepthNetConfig(channels=8, aspp_channels=8),
+        context_channels=4,
+        volume=VolumeConfig(widths=(4, 8), blocks=(1, 1), joined_channels=4, channels=8),
+    )
 
 
 LEARNT = [
@@ -329,6 +344,24 @@ def test_every_combination_of_slots_trains(name, encoder, heads, supervision, tm
 )
 def test_every_other_option_trains(override, tmp_path):
     terms = train_one_step(with_overrides(tiny(), [override]), tmp_path)
+    assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "encoder.norm=batch",
+        "encoder.align_corners=true",
+        "encoder.bins.spacing=log",
+        "encoder.depth_net.dropout=0.5",
+        "encoder.rules={places: corners, truncate: true, is_relative: false, native_scale: 0.5, native_top_px: 3}",
+        "supervision.1.pixel=round",
+    ],
+)
+def test_every_option_of_lifting_trains(override, tmp_path):
+    config = tiny(encoder=lifted(), heads=HeadsConfig(language=None), supervision=[OCCUPANCY, CameraDepthConfig()])
+    terms = train_one_step(with_overrides(config, [override]), tmp_path)
+    assert 0.0 < terms["camera_depth/bce"] < 1.0
     assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())
 
 
