@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lexivox.commands.files import add_file_options, run_files
 from lexivox.commands.shared import new_verb, print_comparison, print_files, print_scores, require_positive, say
 from lexivox.errors import ConfigError
 
@@ -17,12 +18,13 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
     parser = new_verb(
         verbs,
         "evaluate",
-        "score a run on its held-out keyframes and write its report",
+        "score a run on its held-out keyframes, or prediction files of any method against label files",
         "  lexivox evaluate runs/mine --baselines\n"
         "  lexivox evaluate runs/mine --protocol published --retrieval data/retrieval_benchmark\n"
-        "  lexivox evaluate runs/mine --part 1/2    and at the same time --part 2/2, then --merge",
+        "  lexivox evaluate runs/mine --part 1/2    and at the same time --part 2/2, then --merge\n"
+        "  lexivox evaluate --predictions maps --labels data/occ3d/gts --protocol occ3d",
     )
-    parser.add_argument("run_dir", metavar="RUN", type=Path, help="run folder")
+    parser.add_argument("run_dir", metavar="RUN", type=Path, nargs="?", help="run folder")
     parser.add_argument("--baselines", action="store_true", help="add blank images, the training average, ...")
     parser.add_argument("--cache", type=Path, default=None, help="folder of teacher features")
     parser.add_argument(
@@ -30,16 +32,22 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="recommended, published, published_baselines; may be repeated (default: what the run says)",
+        help="of a run: recommended, published, published_baselines (default: what the run says); of files: "
+        "occ3d, rayiou, ... see below; may be repeated",
     )
     parser.add_argument("--retrieval", type=Path, metavar="FOLDER", help="score the retrieval benchmark too")
-    parser.add_argument("--predictions", type=Path, metavar="FOLDER", help="score these maps, not the model's own")
+    parser.add_argument("--predictions", type=Path, metavar="FOLDER", help="score these, not the model's own maps")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only this share of the keyframes")
     parser.add_argument("--merge", action="store_true", help="add up the parts evaluated before")
+    add_file_options(parser)
     parser.set_defaults(run=_run_evaluate)
 
 
 def _run_evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.labels is not None:
+        return run_files(arguments)
+    if arguments.run_dir is None:
+        raise ConfigError("evaluate must be given a run folder, or --predictions and --labels; got neither.")
     from lexivox.evaluate.evaluation import Part
     from lexivox.evaluate.protocol import protocol_named
     from lexivox.scoring import EvaluateOptions

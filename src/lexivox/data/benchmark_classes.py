@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lexivox.data.classes import NUSCENES16, ClassTable, LabelMap, label_map
+from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW, ClassTable, LabelMap, label_map
 from lexivox.errors import ConfigError, DataError
 
 _SIXTEEN, _SIXTEEN_COLORS = NUSCENES16.names[1:17], NUSCENES16.palette[1:17]
@@ -65,6 +65,18 @@ NUSCENES10 = ClassTable(
     ),
 )  # fmt: skip
 """The ten classes of the nuScenes detection task, in the order of its results."""
+
+NUSCENES16_POINTS = ClassTable(
+    name="nuscenes16_points",
+    names=NUSCENES16.names[:17],
+    free=None,
+    ignore=NUSCENES16.ignore,
+    things=NUSCENES16.things,
+    palette=NUSCENES16.palette[:17],
+)
+"""The sixteen classes of the nuScenes lidarseg and panoptic challenges, for points; 0 is not scored."""
+
+NUSCENES16_POINTS_FROM_RAW = LabelMap(NUSCENES_RAW, NUSCENES16_POINTS, NUSCENES16_FROM_RAW.table)
 
 SEMANTICKITTI = ClassTable(
     name="semantickitti",
@@ -203,7 +215,7 @@ NUSCENES16_FROM_NUSCENES10 = label_map(NUSCENES10, NUSCENES16, {name: [name] for
 CLASS_TABLES = {
     table.name: table
     for table in (
-        NUSCENES16, NUSCENES10, OCC3D, OPENOCCUPANCY, SURROUNDOCC, SEMANTICKITTI, SEMANTICKITTI_MAP,
+        NUSCENES16, NUSCENES16_POINTS, NUSCENES10, OCC3D, OPENOCCUPANCY, SURROUNDOCC, SEMANTICKITTI, SEMANTICKITTI_MAP,
         SEMANTICKITTI_VOXELS, SEMANTICKITTI_RAW,
     )
 }  # fmt: skip

@@ -161,9 +161,15 @@ NUSCENES_RAW = ClassTable(
     free=None,
     ignore=0,
     things=frozenset(range(1, 24)),
-    palette=tuple(NUSCENES16.palette[i] if i else (128, 128, 128) for i in _NUSCENES16_TABLE),
+    palette=(
+        (0, 0, 0), (70, 130, 180), (0, 0, 230), (135, 206, 235), (100, 149, 237), (219, 112, 147), (0, 0, 128),
+        (240, 128, 128), (138, 43, 226), (112, 128, 144), (210, 105, 30), (105, 105, 105), (47, 79, 79),
+        (188, 143, 143), (220, 20, 60), (255, 127, 80), (255, 69, 0), (255, 158, 0), (233, 150, 70), (255, 83, 0),
+        (255, 215, 0), (255, 61, 99), (255, 140, 0), (255, 99, 71), (0, 207, 191), (175, 0, 75), (75, 0, 75),
+        (112, 180, 60), (222, 184, 135), (255, 228, 196), (0, 175, 0), (255, 240, 245),
+    ),
 )  # fmt: skip
-"""nuScenes-lidarseg as stored on disk."""
+"""nuScenes-lidarseg as stored on disk, in the colours of nuscenes-devkit 1.2.0."""
 
 NUSCENES16_FROM_RAW = LabelMap(NUSCENES_RAW, NUSCENES16, _NUSCENES16_TABLE)
 
@@ -219,7 +225,10 @@ PANDASET_RAW = ClassTable(
     # Multiples of numbers without a common factor: 43 colours that differ, without a list to keep.
     palette=((0, 0, 0), *((67 * i % 256, 131 * i % 256, 199 * i % 256) for i in range(1, 43))),
 )  # fmt: skip
-"""PandaSet semantics as stored on disk, 1 to 42. "Reflection" holds the returns of the own car."""
+"""PandaSet semantics as stored on disk, 1 to 42. "Reflection" holds the returns of the own car.
+
+No palette of them is published; ours is derived.
+"""
 
 PANDASET9_FROM_RAW = label_map(
     PANDASET_RAW,

@@ -173,7 +173,5 @@ def lidar_origins_in_ego(
 ) -> Float64[Tensor, "N 3"]:
     """LiDAR origins of all keyframes of a drive in the ego frame of keyframe ``reference``, metres."""
     ego_from_global = torch.linalg.inv(global_from_ego[reference].double())
-    places = [
-        (ego_from_global @ g.double() @ e.double())[:3, 3] for g, e in zip(global_from_ego, ego_from_lidar, strict=True)
-    ]
-    return torch.stack(places)
+    places = torch.stack(list(global_from_ego)).double() @ torch.stack(list(ego_from_lidar)).double()
+    return (ego_from_global @ places)[:, :3, 3]

@@ -13,12 +13,10 @@ from lexivox.data.classes import NUSCENES_RAW
 from lexivox.data.datasets.files import read_records
 from lexivox.data.datasets.json_stream import stream_table
 from lexivox.data.datasets.nuscenes_tables import NuscenesTables
+from lexivox.data.point_formats import PANOPTIC_BASE
 from lexivox.data.types import Boxes
 from lexivox.errors import DataError
 from lexivox.geometry.transform import RigidTransform
-
-PANOPTIC_BASE = 1000
-"""A panoptic number is class * 1000 + instance; instance 0 is stuff."""
 
 
 def label_files(folder: Path, kind: str, tables: NuscenesTables) -> dict[bytes, str]:

@@ -1,0 +1,98 @@
+"""``evaluate`` of prediction files alone: no run, no model, any method."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lexivox.commands.shared import print_files, say
+from lexivox.errors import ConfigError
+from lexivox.files import write_atomically
+
+if TYPE_CHECKING:
+    from lexivox.evaluate.files.base import FileBenchmark, FileOptions
+
+PROTOCOLS = (
+    "occ3d", "rayiou", "openoccupancy", "surroundocc", "semantickitti-ssc", "panoptic-nuscenes",
+    "panoptic-semantickitti",
+)  # fmt: skip
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """The options of ``evaluate`` for files; they need ``--labels``."""
+    group = parser.add_argument_group(
+        "prediction files",
+        f"With --labels, files in --predictions are scored by --protocol: {', '.join(PROTOCOLS)}.",
+    )
+    group.add_argument("--labels", type=Path, metavar="FOLDER", help="label files of the benchmark")
+    group.add_argument("--allow-missing", action="store_true", help="score the predictions that are there")
+    group.add_argument("--tokens", type=Path, metavar="FILE", help="score these samples: one in a line")
+    group.add_argument("--split", metavar="NAME", help="score this split: val, mini_val, ...")
+    group.add_argument(
+        "--dataroot", type=Path, metavar="FOLDER", help="of nuScenes: its tables know splits and origins"
+    )
+    group.add_argument("--dataset-version", metavar="NAME", help="of the tables (default: the only one)")
+    group.add_argument("--origins", type=Path, metavar="FILE", help="ray origins of RayIoU as JSON")
+    group.add_argument("--ids", choices=("official", "merged"), default="official", help="segment ids of SemanticKITTI")
+    group.add_argument("--min-points", type=int, metavar="N", help="of segments (default: the official number)")
+    group.add_argument("--novel", default="", metavar="A,B", help="novel classes of a panoptic score")
+    group.add_argument("--label-version", default="", metavar="TEXT", help="what the labels are, for the report")
+    group.add_argument("--per-class", action="store_true", help="print every class")
+    group.add_argument("--json", type=Path, metavar="FILE", help="where to write (default: PREDICTIONS/scores.json)")
+
+
+def run_files(arguments: argparse.Namespace) -> None:
+    """Score, print one table for each protocol, write JSON."""
+    from lexivox.evaluate.files.score import FILE_BENCHMARKS, joined, score_files
+    from lexivox.progress import progress_bars
+
+    if arguments.run_dir is not None or arguments.predictions is None:
+        raise ConfigError("labels must come with --predictions and without a run folder. Leave the run folder out.")
+    names = arguments.protocol or ["none"]
+    strange = [name for name in names if name not in FILE_BENCHMARKS]
+    if strange:
+        raise ConfigError(f"--protocol of files must be one of {', '.join(FILE_BENCHMARKS)}; got {strange[0]}.")
+    scores = []
+    for name in names:
+        tokens, options = _tokens(arguments, FILE_BENCHMARKS[name]), _options(arguments, name)
+        with progress_bars() as on_progress:
+            scored = score_files(
+                arguments.predictions,
+                arguments.labels,
+                name,
+                options=options,
+                tokens=tokens,
+                allow_missing=arguments.allow_missing,
+                label_version=arguments.label_version,
+                on_progress=lambda done, total, name=name: on_progress(f"scoring {name}", done, total),
+            )
+        say(scored.to_text(per_class=arguments.per_class))
+        scores.append(scored)
+    path = arguments.json or arguments.predictions / "scores.json"
+    print_files([write_atomically(path, lambda file: file.write(joined(scores).encode()))])
+
+
+def _options(arguments: argparse.Namespace, name: str) -> FileOptions:
+    from lexivox.evaluate.files.base import FileOptions
+    from lexivox.evaluate.files.origins import nuscenes_origins, read_origins
+
+    origins = {}
+    if name.startswith("ray"):
+        if arguments.origins is not None:
+            origins = read_origins(arguments.origins)
+        elif arguments.dataroot is not None:
+            origins = nuscenes_origins(arguments.dataroot, arguments.dataset_version, arguments.split)
+    novel = tuple(part.strip() for part in arguments.novel.split(",") if part.strip())
+    return FileOptions(origins, arguments.ids, arguments.min_points, novel)
+
+
+def _tokens(arguments: argparse.Namespace, kind: type[FileBenchmark]) -> list[str] | None:
+    from lexivox.evaluate.files.splits import read_tokens, split_tokens
+
+    if arguments.tokens is not None:
+        return list(read_tokens(arguments.tokens))
+    if arguments.split is None:
+        return None
+    labels = kind.labels.find(arguments.labels, "labels")
+    return list(split_tokens(kind, arguments.split, labels, arguments.dataroot, arguments.dataset_version))

@@ -1,0 +1,156 @@
+"""Point labels of nuScenes, read and written: lidarseg, panoptic, and the folders that its server accepts.
+
+Those of SemanticKITTI stand beside its volumes in :mod:`lexivox.data.formats`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from lexivox.data.benchmark_classes import NUSCENES16_POINTS
+from lexivox.data.classes import ClassTable
+from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.files import write_atomically
+
+PANOPTIC_BASE = 1000
+"""A panoptic number is class * 1000 + instance; the instance of stuff is 0."""
+
+SUBMISSION_SPLITS = ("train", "val", "test", "mini_train", "mini_val")
+
+
+def read_nuscenes_lidarseg(path: str | Path, classes: ClassTable) -> Int64[Tensor, "P"]:
+    """Class of every point of a ``_lidarseg.bin``: raw classes in label files, the challenge's sixteen in predictions.
+
+    Raises:
+        DataError: the file is missing, or holds other classes.
+    """
+    try:
+        label = torch.from_numpy(np.fromfile(path, dtype=np.uint8).astype(np.int64))
+    except OSError as error:
+        raise DataError(f"point labels must be readable; got {error.strerror}. Check {path}") from None
+    _require_classes(path, label, classes)
+    return label
+
+
+def write_nuscenes_lidarseg(path: str | Path, label: Int64[Tensor, "P"]) -> Path:
+    """One byte for each point.
+
+    Raises:
+        DataError: a class that no byte holds.
+    """
+    if len(label) and not 0 <= int(label.min()) <= int(label.max()) < 256:
+        raise DataError(f"classes to write must be 0 to 255; got {int(label.min())} to {int(label.max())}.")
+    return write_atomically(Path(path), lambda file: file.write(label.to(torch.uint8).numpy().tobytes()))
+
+
+def read_nuscenes_panoptic(path: str | Path, classes: ClassTable) -> tuple[Int64[Tensor, "P"], Int64[Tensor, "P"]]:
+    """Class of every point of a ``_panoptic.npz`` and its whole number, class * 1000 + instance, as segment id.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds other classes.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            stored = archive["data"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"panoptic labels must be an .npz with 'data'; got {reason}. Check {path}") from None
+    if stored.ndim != 1 or stored.dtype.kind not in "ui":
+        raise DataError(
+            f"panoptic labels must be one whole number for each point; got {stored.dtype} {stored.shape}. Check {path}"
+        )
+    number = torch.from_numpy(stored.astype(np.int64))
+    label = number // PANOPTIC_BASE
+    _require_classes(path, label, classes)
+    return label, number
+
+
+def write_nuscenes_panoptic(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "_"]) -> Path:
+    """``data``, uint16: class * 1000 + instance, the instance 0 for stuff and 1 to 999 within a class of things.
+
+    Raises:
+        ShapeError: not one instance for each point.
+        DataError: numbers that do not fit.
+    """
+    if label.shape != instance.shape:
+        raise ShapeError(f"points must have a class and an instance each; got {len(label)} and {len(instance)}.")
+    number = label * PANOPTIC_BASE + instance
+    if len(label) and (
+        int(instance.min()) < 0 or int(instance.max()) >= PANOPTIC_BASE or int(number.max()) >= 1 << 16
+        or int(label.min()) < 0
+    ):  # fmt: skip
+        raise DataError(
+            f"instances to write must be 0 to {PANOPTIC_BASE - 1} and classes 0 to 64; got instances "
+            f"{int(instance.min())} to {int(instance.max())}, classes {int(label.min())} to {int(label.max())}. "
+            "Number the instances of each class from 1."
+        )
+    data = number.numpy().astype(np.uint16)
+    return write_atomically(Path(path), lambda file: np.savez_compressed(file, data=data))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Modalities:
+    """What a method looked at, as ``submission.json`` asks."""
+
+    use_camera: bool
+    use_lidar: bool
+    use_radar: bool = False
+    use_map: bool = False
+    use_external: bool = False
+
+
+def write_nuscenes_submission(
+    folder: str | Path,
+    split: str,
+    modalities: Modalities,
+    predictions: Iterable[tuple[str, Int64[Tensor, "P"], Int64[Tensor, "P"] | None]],
+) -> Path:
+    """The folder that nuScenes' server and devkit accept: ``submission.json`` and a file for each LiDAR record.
+
+    Args:
+        predictions: token of the LIDAR_TOP record, class of every point in the table ``NUSCENES16_POINTS``, and its
+            instance for the panoptic task or ``None`` for lidarseg: the same throughout.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: a point without a class, no prediction, or both tasks in one folder.
+    """
+    if split not in SUBMISSION_SPLITS:
+        raise ConfigError(f"split of a submission must be one of {', '.join(SUBMISSION_SPLITS)}; got {split!r}.")
+    folder, tasks, known = Path(folder), set(), NUSCENES16_POINTS.evaluated
+    for token, label, instance in predictions:
+        if len(label) and not known[0] <= int(label.min()) <= int(label.max()) <= known[-1]:
+            raise DataError(
+                f"classes of a submission must be {known[0]} to {known[-1]}; got {int(label.min())} to "
+                f"{int(label.max())} in {token}. "
+                "Every point must get a class."
+            )
+        task = "lidarseg" if instance is None else "panoptic"
+        tasks.add(task)
+        path = folder / task / split / f"{token}_{task}"
+        if instance is None:
+            write_nuscenes_lidarseg(path.with_name(f"{path.name}.bin"), label)
+        else:
+            write_nuscenes_panoptic(path.with_name(f"{path.name}.npz"), label, instance)
+    if len(tasks) != 1:
+        raise DataError(f"a submission must hold predictions of one task; got {', '.join(sorted(tasks)) or 'none'}.")
+    meta = ({"task": "segmentation"} if tasks == {"panoptic"} else {}) | asdict(modalities)
+    text = json.dumps({"meta": meta}, indent=1) + "\n"
+    return write_atomically(folder / split / "submission.json", lambda file: file.write(text.encode()))
+
+
+def _require_classes(path: str | Path, label: Tensor, classes: ClassTable) -> None:
+    if len(label) and int(label.max()) >= classes.num_classes:
+        raise DataError(
+            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {int(label.max())}. "
+            f"Check that the file belongs here: {path}"
+        )

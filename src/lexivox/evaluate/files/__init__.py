@@ -1,0 +1,1 @@
+"""Prediction files of any method against label files, scored alone."""
