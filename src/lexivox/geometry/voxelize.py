@@ -60,3 +60,22 @@ def scatter_mean(values: Float[Tensor, "P C"], row: Int64[Tensor, "P"], num_rows
     total = values.new_zeros(num_rows, values.shape[1]).index_add(0, row, values)
     count = torch.bincount(row, minlength=num_rows).clamp_min(1)
     return total / count[:, None].to(values)
+
+
+def cells_of_boxes(
+    grid: VoxelGrid, center: Float[Tensor, "N 3"], half_m: Float[Tensor, "N 3"], yaw_rad: Float[Tensor, "N"]
+) -> tuple[Int64[Tensor, "M"], Int64[Tensor, "M"]]:
+    """Every pair of a voxel of the grid, as its flat number, and an upright box whose bounding box reaches into it."""
+    c, s = yaw_rad.cos().abs(), yaw_rad.sin().abs()
+    length, width, height = half_m.unbind(-1)
+    reach = torch.stack([c * length + s * width, s * length + c * width, height], -1)
+    last = torch.tensor(grid.shape, device=center.device) - 1
+    low = grid.index_from_xyz(center - reach).clamp_min(0)
+    high = torch.minimum(grid.index_from_xyz(center + reach), last)
+    size = (high - low + 1).clamp_min(0)
+    count = size.prod(-1)
+    box = torch.repeat_interleave(count)
+    number = torch.arange(len(box), device=center.device) - (count.cumsum(0) - count)[box]
+    depth, rows = size[box, 2], size[box, 1]
+    index = torch.stack([number // (depth * rows), number // depth % rows, number % depth], -1)
+    return grid.flat_from_index(low[box] + index), box
