@@ -122,6 +122,7 @@ class Targets(Movable):
         semantic_points: class at LiDAR points, from labels.
         point_label: class of every point of ``Batch.lidar`` (0 = ignore), from labels.
         rays: of the current and the neighbouring keyframes.
+        motion: of objects between the current and the neighbouring keyframes.
         ray_occupancy: FREE, OCCUPIED or IGNORED (no ray came by) at places along rays.
         ray_semantic, ray_language: class and teacher feature at returns of rays.
         dense: class at voxels (free included), from labels of voxels.
@@ -134,6 +135,7 @@ class Targets(Movable):
     semantic_points: LabelledPoints | None = None
     point_label: Int64[Tensor, "P"] | None = None
     rays: Rays | None = None
+    motion: Motion | None = None
     ray_occupancy: LabelledPoints | None = None
     ray_semantic: LabelledPoints | None = None
     ray_language: LanguageTargets | None = None

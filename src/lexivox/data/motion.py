@@ -131,7 +131,7 @@ GROUND_M = 0.15
 
 
 def box_finder(grid: VoxelGrid, num_groups: int, pairs: BoxPairs, is_now: bool, margin_m: float) -> BoxFinder:
-    """A finder of the boxes now, or then, enlarged on every side but the lower one, which is cut off above the ground."""
+    """A finder of the boxes now, or then, enlarged but at their lower side, which is cut off above the ground."""
     has, center, yaw = (
         (pairs.has_now, pairs.center_now, pairs.yaw_now)
         if is_now
