@@ -8,6 +8,7 @@ import pkgutil
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import isabstract
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from lexivox.evaluate.metric import ExactSums, Metric, merge_all
 from lexivox.evaluate.occupancy import OccupancyScore
 from lexivox.evaluate.panoptic import PanopticScore, Segments
 from lexivox.evaluate.rayiou import RayIouScore
+from lexivox.evaluate.raypq import PanopticVolume, RayPqScore
 from lexivox.evaluate.retrieval import RetrievalScore
 from lexivox.evaluate.unobserved import UnobservedScore
 from lexivox.geometry.grid import VoxelGrid
@@ -117,6 +119,16 @@ CASES = {
             ((full(1), full(1), ORIGIN - 50), ShapeError, "ray origins"),
         ),
     ),
+    "raypq": Case(
+        lambda: RayPqScore(OCC3D, GRID, RAYS, min_rays=1),
+        lambda g: (PanopticVolume(*volumes(g, 5)), PanopticVolume(*volumes(g, 5)), ORIGIN),
+        lambda: (PanopticVolume(full(1), full(1)), PanopticVolume(full(17), full(0)), ORIGIN),
+        (
+            ((PanopticVolume(full(1), full(1)), PanopticVolume(full(99), full(1)), ORIGIN), DataError, "from 0 to 17"),
+            ((PanopticVolume(full(1), full(-1)), PanopticVolume(full(1), full(1)), ORIGIN), DataError, "objects"),
+            ((PanopticVolume(full(1), full(1, (3,))), PanopticVolume(full(1), full(1)), ORIGIN), ShapeError, "objects"),
+        ),
+    ),
     "panoptic": Case(
         lambda: PanopticScore(SEMANTICKITTI, min_points=2, groups={"novel": ["car", "road"]}),
         lambda g: (cloud(g, 20), cloud(g, 20)),
@@ -208,7 +220,9 @@ def same(one, other):
 def test_no_metric_is_left_out():
     for module in pkgutil.iter_modules(lexivox.evaluate.__path__, "lexivox.evaluate."):
         importlib.import_module(module.name)
-    assert {type(case.make()) for case in CASES.values()} >= set(Metric.__subclasses__())
+    kinds = set(Metric.__subclasses__())
+    kinds |= {kind for parent in kinds for kind in parent.__subclasses__()}
+    assert {type(case.make()) for case in CASES.values()} == {kind for kind in kinds if not isabstract(kind)}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -174,6 +174,20 @@ def test_rayiou_needs_origins(occ3d):
         read_origins(path)
 
 
+def test_raypq_needs_objects(occ3d):
+    for token in ("a1",):
+        origins = {token: torch.tensor([[0.0, 0.0, 1.8]]).double()}
+        options = FileOptions(origins=origins)
+        with pytest.raises(DataError, match="objects of the prediction of a1 must hold an array instances; got pred"):
+            score_files(occ3d / "maps", occ3d / "gts", "raypq", options=options, tokens=[token])
+        label = formats.read_occ3d(occ3d / f"gts/scene-0/{token}/labels.npz").label.numpy()
+        for path, name in ((occ3d / "maps/a1.npz", "pred"), (occ3d / "gts/scene-0/a1/labels.npz", "semantics")):
+            np.savez(path, **{name: label, "instances": label})
+        scored = score_files(occ3d / "maps", occ3d / "gts", "raypq", options=options, tokens=[token])
+        assert scored.rows[0][1].values["raypq"] == 1.0
+        assert scored.rows[0][1].protocol == "raypq/occ3d/min10"
+
+
 def test_origins_from_a_real_dataroot(realdata):
     origins = nuscenes_origins(realdata / "nuscenes")
     assert len(origins) == 2

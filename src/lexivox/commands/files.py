@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lexivox.evaluate.files.base import FileBenchmark, FileOptions
 
 PROTOCOLS = (
-    "occ3d", "rayiou", "openoccupancy", "surroundocc", "semantickitti-ssc", "panoptic-nuscenes",
+    "occ3d", "rayiou", "raypq", "openoccupancy", "surroundocc", "semantickitti-ssc", "panoptic-nuscenes",
     "panoptic-semantickitti",
 )  # fmt: skip
 

@@ -62,10 +62,18 @@ def _claimed(path: Path) -> tuple[VoxelGrid, ClassTable]:
         raise DataError(f"a manifest must be one of lexivox labels; got {error!r}. Check {path}") from None
 
 
+PREDICTED = ("pred", "semantics")
+OBJECTS = ("instances",)
+
+
 def read_prediction(
-    path: Path, grid: VoxelGrid, token: str, names: tuple[str, ...] = ("pred", "semantics")
+    path: Path, grid: VoxelGrid, who: str, names: tuple[str, ...] = PREDICTED
 ) -> Shaped[Tensor, "X Y Z"]:
-    """The class volume of one sample: the first of ``names`` in an ``.npz``, or its only array.
+    """The class volume of one sample: the first of ``names`` in an ``.npz``; of classes, its only array will do.
+
+    Args:
+        who: of what, for errors, such as ``"prediction of TOKEN"``.
+        names: :data:`PREDICTED` for classes, :data:`OBJECTS` for the objects of a panoptic volume.
 
     What the file claims of its grid, in a ``manifest.json`` beside it or an array ``frame``, must be true of ``grid``.
 
@@ -73,40 +81,33 @@ def read_prediction(
         DataError: the file is damaged, holds no whole numbers, or claims another grid or frame.
         ShapeError: another shape.
     """
-    arrays = _arrays(path, token)
+    arrays = _arrays(path, who)
     name = next((name for name in names if name in arrays), None)
-    if name is None and len(arrays) != 1:
+    if name is None and (len(arrays) != 1 or names == OBJECTS):
         raise DataError(
-            f"prediction of {token} must hold an array {' or '.join(names)}; got {', '.join(arrays) or 'none'}. "
-            f"Check {path}"
+            f"{who} must hold an array {' or '.join(names)}; got {', '.join(arrays) or 'none'}. Check {path}"
         )
     volume = arrays[name or next(iter(arrays))]
     if volume.dtype.kind not in "ui":
-        raise DataError(
-            f"prediction of {token} must hold whole class numbers; got {volume.dtype}. Take the argmax. Check {path}"
-        )
+        raise DataError(f"{who} must hold whole class numbers; got {volume.dtype}. Take the argmax. Check {path}")
     if volume.shape != grid.shape:
         turned = " Its axes look like z, y, x." if volume.shape == grid.shape[::-1] else ""
-        raise ShapeError(
-            f"prediction of {token} must have the grid's shape {grid.shape}; got {volume.shape}.{turned} Check {path}"
-        )
-    _require_frame(path, grid, str(arrays["frame"]) if "frame" in arrays else None, token)
+        raise ShapeError(f"{who} must have the grid's shape {grid.shape}; got {volume.shape}.{turned} Check {path}")
+    _require_frame(path, grid, str(arrays["frame"]) if "frame" in arrays else None, who)
     return torch.from_numpy(volume)
 
 
-def _arrays(path: Path, token: str) -> dict[str, np.ndarray]:
+def _arrays(path: Path, who: str) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"prediction of {token} must be a readable .npz; got {reason}. Check {path}") from None
+        raise DataError(f"{who} must be a readable .npz; got {reason}. Check {path}") from None
 
 
-def _require_frame(path: Path, grid: VoxelGrid, frame: str | None, token: str) -> None:
+def _require_frame(path: Path, grid: VoxelGrid, frame: str | None, who: str) -> None:
     manifest = path.with_name("manifest.json")
     claimed = _claimed(manifest)[0] if manifest.exists() else None
     if (claimed or grid) != grid or (frame or grid.frame) != grid.frame:
-        raise DataError(
-            f"prediction of {token} must be on {grid}; got {claimed or f'frame {frame}'}. Convert it first: {path}"
-        )
+        raise DataError(f"{who} must be on {grid}; got {claimed or f'frame {frame}'}. Convert it first: {path}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -57,8 +58,8 @@ def ray_origins(ego_from_lidar_of_all: Float[Tensor, "N 3"]) -> Float[Tensor, "O
     return origins[chosen]
 
 
-class RayIouScore(Metric):
-    """Accumulates RayIoU at 1, 2 and 4 m over samples, in integers.
+class RayMetric(Metric):
+    """What metrics of rays share: volumes on one grid of cubes, rays cast into prediction and truth alike.
 
     Args:
         classes: a table with a free class.
@@ -67,8 +68,6 @@ class RayIouScore(Metric):
     Raises:
         ConfigError: the table has no free class, or voxels are no cubes.
     """
-
-    counters = ("hits", "targets", "predictions")
 
     def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
         super().__init__()
@@ -79,6 +78,77 @@ class RayIouScore(Metric):
         self.classes, self.grid = classes, grid
         self.free: int = classes.free
         self.directions = ray_directions() if directions is None else directions
+
+    @property
+    def identity(self) -> str:
+        return f"{self.protocol} {self.grid} {len(self.directions)} rays"
+
+    def cast(
+        self,
+        prediction: Shaped[Tensor, "*X_Y_Z"],
+        target: Shaped[Tensor, "*_"],
+        origins: Float[Tensor, "O 3"],
+        who: str,
+    ) -> CastRays:
+        """The rays that meet something in the truth.
+
+        Raises:
+            ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
+            DataError: classes that the table does not have, or no finite origin.
+        """
+        for what, volume in (("prediction", prediction), ("label", target)):
+            self._check(what, volume, who)
+        if not len(origins) or not bool(origins.isfinite().all()):
+            raise DataError(
+                f"ray origins of {who} must be at least one and finite; got {origins.tolist()}. "
+                "Give the places of the LiDAR in the grid's frame."
+            )
+        start = self.grid.coordinate_from_xyz(origins.double())
+        with naming(who):
+            said, said_m = self._first(prediction, start)
+            true, true_m = self._first(target, start)
+        label = target.reshape(-1)[true].long()
+        counted = label != self.free
+        said, true = said[counted], true[counted]
+        said_label = prediction.reshape(-1)[said].long()
+        return CastRays(said, true, said_label, label[counted], (said_m - true_m).abs()[counted])
+
+    def _first(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
+        """Flat voxel that every ray meets and the distance in metres at which it is left."""
+        voxel, distance = first_hits(volume != self.free, start, self.directions)
+        return voxel.reshape(-1), distance.reshape(-1) * self.grid.voxel_size_m[0]
+
+    def _check(self, what: str, volume: Tensor, token: str) -> None:
+        if tuple(volume.shape) != self.grid.shape:
+            raise ShapeError(
+                f"the {what} of {token} must have the grid's shape {self.grid.shape}; got {tuple(volume.shape)}. "
+                "Bring it to the grid of the benchmark."
+            )
+        if volume.is_floating_point() or int(volume.min()) < 0 or int(volume.max()) >= self.classes.num_classes:
+            raise DataError(
+                f"classes of the {what} of {token} must be whole numbers from 0 to {self.classes.num_classes - 1}, "
+                f"those of {self.classes.name}; got {volume.dtype} from {volume.min():g} to {volume.max():g}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CastRays:
+    """Rays whose truth is something: flat voxel and class of prediction and truth, and how far these lie apart."""
+
+    said_voxel: Int64[Tensor, "N"]
+    true_voxel: Int64[Tensor, "N"]
+    said_label: Int64[Tensor, "N"]
+    true_label: Int64[Tensor, "N"]
+    error_m: Float64[Tensor, "N"]
+
+
+class RayIouScore(RayMetric):
+    """Accumulates RayIoU at 1, 2 and 4 m over samples, in integers. Arguments as :class:`RayMetric`."""
+
+    counters = ("hits", "targets", "predictions")
+
+    def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
+        super().__init__(classes, grid, directions)
         K = classes.num_classes
         self.hits: Int64[Tensor, "T K"] = torch.zeros(len(THRESHOLDS_M), K, dtype=torch.int64)
         self.targets: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
@@ -87,10 +157,6 @@ class RayIouScore(Metric):
     @property
     def protocol(self) -> str:
         return f"rayiou/{self.classes.name}"
-
-    @property
-    def identity(self) -> str:
-        return f"{self.protocol} {self.grid} {len(self.directions)} rays"
 
     @property
     def total(self) -> int:
@@ -108,46 +174,16 @@ class RayIouScore(Metric):
 
         Raises:
             ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
-            DataError: classes that the table does not have, or a sample that was counted before.
+            DataError: classes that the table does not have, no origin, or a sample that was counted before.
         """
-        for what, volume in (("prediction", prediction), ("label", target)):
-            self._check(what, volume, token or "a sample")
-        if not len(origins) or not bool(origins.isfinite().all()):
-            raise DataError(
-                f"ray origins of {token or 'a sample'} must be at least one and finite; got {origins.tolist()}. "
-                "Give the places of the LiDAR in the grid's frame."
-            )
-        start = self.grid.coordinate_from_xyz(origins.double())
-        with self.counting(token), naming(token):
-            said, said_m = self._cast(prediction, start)
-            true, true_m = self._cast(target, start)
-            counted = true != self.free
-            self._count(said[counted], true[counted], (said_m - true_m).abs()[counted])
-
-    def _cast(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
-        """Class met by every ray and the distance in metres at which its voxel is left."""
-        voxel, distance = first_hits(volume != self.free, start, self.directions)
-        return volume.reshape(-1)[voxel.reshape(-1)].long(), distance.reshape(-1) * self.grid.voxel_size_m[0]
-
-    def _count(self, said: Int64[Tensor, "N"], true: Int64[Tensor, "N"], error_m: Float64[Tensor, "N"]) -> None:
-        K = self.classes.num_classes
-        self.targets += torch.bincount(true, minlength=K)
-        self.predictions += torch.bincount(said, minlength=K)
-        same = said == true
-        for row, threshold_m in enumerate(THRESHOLDS_M):
-            self.hits[row] += torch.bincount(true[same & (error_m < threshold_m)], minlength=K)
-
-    def _check(self, what: str, volume: Tensor, token: str) -> None:
-        if tuple(volume.shape) != self.grid.shape:
-            raise ShapeError(
-                f"the {what} of {token} must have the grid's shape {self.grid.shape}; got {tuple(volume.shape)}. "
-                "Bring it to the grid of the benchmark."
-            )
-        if volume.is_floating_point() or int(volume.min()) < 0 or int(volume.max()) >= self.classes.num_classes:
-            raise DataError(
-                f"classes of the {what} of {token} must be whole numbers from 0 to {self.classes.num_classes - 1}, "
-                f"those of {self.classes.name}; got {volume.dtype} from {volume.min():g} to {volume.max():g}."
-            )
+        with self.counting(token):
+            rays = self.cast(prediction, target, origins, token or "a sample")
+            K = self.classes.num_classes
+            self.targets += torch.bincount(rays.true_label, minlength=K)
+            self.predictions += torch.bincount(rays.said_label, minlength=K)
+            same = rays.said_label == rays.true_label
+            for row, threshold_m in enumerate(THRESHOLDS_M):
+                self.hits[row] += torch.bincount(rays.true_label[same & (rays.error_m < threshold_m)], minlength=K)
 
     def iou(self) -> Float64[Tensor, "T K"]:
         """Per threshold and class; NaN where a class is neither true nor predicted."""

@@ -17,6 +17,7 @@ from lexivox.evaluate.files.volumes import (
     Occ3dFiles,
     OpenOccupancyFiles,
     RayIouFiles,
+    RayPqFiles,
     SemanticKittiVoxelFiles,
     SurroundOccFiles,
 )
@@ -28,8 +29,8 @@ FORMAT, VERSION = "lexivox-file-scores", 1
 FILE_BENCHMARKS: dict[str, type[FileBenchmark]] = {
     kind.name: kind
     for kind in (
-        Occ3dFiles, RayIouFiles, OpenOccupancyFiles, SurroundOccFiles, SemanticKittiVoxelFiles, PanopticNuscenesFiles,
-        PanopticKittiFiles,
+        Occ3dFiles, RayIouFiles, RayPqFiles, OpenOccupancyFiles, SurroundOccFiles, SemanticKittiVoxelFiles,
+        PanopticNuscenesFiles, PanopticKittiFiles,
     )
 }  # fmt: skip
 """By the name that the command line knows."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from lexivox.data import formats
 from lexivox.data.benchmark_classes import OCC3D, SEMANTICKITTI_VOXELS
 from lexivox.data.dense_labels import DenseLabels
-from lexivox.data.volume_files import read_prediction
+from lexivox.data.volume_files import OBJECTS, read_prediction
 from lexivox.errors import DataError
 from lexivox.evaluate.dense import (
     OPENOCCUPANCY_PROTOCOL,
@@ -26,6 +26,7 @@ from lexivox.evaluate.files.base import FileBenchmark, FileOptions, sequence_and
 from lexivox.evaluate.files.pairs import FileLayout
 from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.rayiou import RayIouScore, ray_origins
+from lexivox.evaluate.raypq import PanopticVolume, RayPqScore
 from lexivox.geometry import grid as grids
 
 OCC3D_MASKS = ("none", "lidar", "camera")
@@ -50,7 +51,7 @@ class Occ3dFiles(FileBenchmark):
         return self.scores
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
-        said, truth = read_prediction(prediction, grids.OCC3D, token), formats.read_occ3d(label)
+        said, truth = read_prediction(prediction, grids.OCC3D, f"prediction of {token}"), formats.read_occ3d(label)
         for mask, score in zip(OCC3D_MASKS, self.scores, strict=True):
             score.update(said, truth.label, truth.counted(mask), token=token)
 
@@ -72,8 +73,8 @@ class RayIouFiles(FileBenchmark):
         return (self.score,)
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
-        said = read_prediction(prediction, grids.OCC3D, token)
-        truth = read_prediction(label, grids.OCC3D, f"label {token}", ("semantics",))
+        said = read_prediction(prediction, grids.OCC3D, f"prediction of {token}")
+        truth = read_prediction(label, grids.OCC3D, f"label of {token}")
         origins = ray_origins(origins_of(self.options, token))
         self.score.update(said, truth, origins, token=token)
 
@@ -88,6 +89,33 @@ def origins_of(options: FileOptions, token: str) -> Float[Tensor, "N 3"]:
             "the nuScenes tables."
         )
     return options.origins[token]
+
+
+class RayPqFiles(FileBenchmark):
+    """RayPQ: ``instances`` beside the classes of every voxel, in predictions and labels."""
+
+    name = "raypq"
+    label_version = "Occ3D-nuScenes labels.npz with instances"
+    labels, predictions = Occ3dFiles.labels, Occ3dFiles.predictions
+    masks = RayIouFiles.masks
+
+    def __init__(self, options: FileOptions) -> None:
+        super().__init__(options)
+        self.score = RayPqScore(OCC3D, grids.OCC3D)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (self.score,)
+
+    def count(self, token: str, prediction: Path, label: Path) -> None:
+        said, truth = (
+            PanopticVolume(
+                read_prediction(path, grids.OCC3D, f"{what} of {token}"),
+                read_prediction(path, grids.OCC3D, f"objects of the {what} of {token}", OBJECTS),
+            )
+            for what, path in (("prediction", prediction), ("label", label))
+        )
+        self.score.update(said, truth, ray_origins(origins_of(self.options, token)), token=token)
 
 
 class RowsFiles(FileBenchmark):
@@ -112,7 +140,7 @@ class RowsFiles(FileBenchmark):
     def _said(self, path: Path, token: str) -> Shaped[Tensor, "X Y Z"]:
         classes = self.definition.classes
         if path.suffix == ".npz":
-            return read_prediction(path, _GRIDS[classes.name], token)
+            return read_prediction(path, _GRIDS[classes.name], f"prediction of {token}")
         volume = type(self).read(path).label
         return torch.where(volume == classes.ignore, classes.free or 0, volume)  # noise of a prediction is nothing
 
