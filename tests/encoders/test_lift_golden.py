@@ -66,7 +66,7 @@ class Case:
         return cost_volume(*features, flat, BINS.depths_m("corners"), IMAGE_HW, "corners")
 
     def depth_net(self) -> DepthNet:
-        made = DepthNet(24, 24, 6, 24, has_cost_volume=True, norm="batch", aspp_channels=8, dropout=0.5)
+        made = DepthNet(24, 24, 6, 24, halvings=2, norm="batch", aspp_channels=8, dropout=0.5)
         prefix = "sd/depth_net."
         given = {name.removeprefix(prefix): x for name, x in self.arrays.items() if name.startswith(prefix)}
         fill(made, published_names(made.state_dict(), DEPTH_NET), given, "golden weights", "")

@@ -8,7 +8,8 @@ import torch
 from lexivox.data.types import Batch
 from lexivox.encoders.depth_net import DepthNet, camera_numbers
 from lexivox.encoders.image import ImageEncoder
-from lexivox.encoders.lift_splat import LiftRules, LiftSplatEncoder
+from lexivox.encoders.lift_plan import LiftRules
+from lexivox.encoders.lift_splat import LiftSplatEncoder
 from lexivox.encoders.lifted import LiftedField
 from lexivox.encoders.volume import VolumeEncoder
 from lexivox.geometry.camera import crop_intrinsics, resize_intrinsics

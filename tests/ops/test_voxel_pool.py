@@ -101,14 +101,6 @@ def test_a_plan_is_sorted_by_voxel() -> None:
     assert len(plan.point) == int((plan.voxel_of_point >= 0).sum()) < weight.numel()
 
 
-def test_samples_without_points() -> None:
-    xyz, feature, weight = case()
-    volume = voxel_pool(feature, weight, PoolPlan.of(xyz, GRID, keep=torch.tensor([False, True])))
-    whole = voxel_pool(feature, weight, PoolPlan.of(xyz, GRID))
-    assert not volume[0].any()
-    assert torch.equal(volume[1], whole[1])
-
-
 @pytest.mark.parametrize("compiled", [False, True])
 def test_nothing_inside(compiled, monkeypatch) -> None:
     monkeypatch.setattr(ops, "has_numba", lambda: compiled)

@@ -154,10 +154,17 @@ class ResNet(nn.Module):
         self._freeze(frozen_stages)
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> list[Tensor]:
+        return self._levels(images, max(self.out_stages))
+
+    def first_level(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N _ _ _"]:
+        """The first of the levels alone; later stages are not run."""
+        return self._levels(images, self.out_stages[0])[0]
+
+    def _levels(self, images: Tensor, last_stage: int) -> list[Tensor]:
         x = self.stem(images) if self.has_deep_stem else F.relu_(convolve(self.conv1, self.bn1, images))
         x = F.max_pool2d(x, 3, 2, 1)
         levels = []
-        for stage in range(1, max(self.out_stages) + 1):
+        for stage in range(1, last_stage + 1):
             for block in self._stage(stage):
                 again = self.checkpointing and torch.is_grad_enabled()
                 x = checkpoint(block, x, use_reentrant=False) if again else block(x)

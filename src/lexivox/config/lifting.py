@@ -49,19 +49,24 @@ class VolumeConfig(Config):
 
 
 class LiftRulesConfig(Config):
-    """How pixels are lifted; see :class:`lexivox.encoders.lift_splat.LiftRules`."""
+    """How pixels are lifted; see :class:`lexivox.encoders.lift_plan.LiftRules`."""
 
     places: Literal["centres", "corners"] = "centres"
     truncate: bool = False
     is_relative: bool = True
     native_scale: PositiveFloat = 1.0
     native_top_px: float = 0.0
+    learn_past: bool = False
+    past_statistics: bool = False
 
 
 class LiftSplatConfig(Config):
     """Images to a volume by depth (OccFlowNet spec 1 and 8). The finest level that ``image`` gives out is lifted.
 
     Attributes:
+        past: keyframes before the current one whose volumes are looked at too; 1 as published.
+        stereo: compare each keyframe with the one before it, in the finest level of the image backbone; as published
+            the two finest are no part of the pyramid (``image.skip_levels``).
         norm: ``"batch"`` as published, ``"group"`` for small batches.
         align_corners: of the enlarged coarse volumes, as published.
         rules: defaults are ours; docs/lifting.md lists the published ones.
@@ -73,12 +78,15 @@ class LiftSplatConfig(Config):
     depth_net: DepthNetConfig = DepthNetConfig()
     context_channels: PositiveInt = 32
     volume: VolumeConfig = VolumeConfig()
+    past: Annotated[int, Field(ge=0)] = 0
+    stereo: bool = False
     norm: Literal["group", "batch"] = "group"
     align_corners: bool = False
     rules: LiftRulesConfig = LiftRulesConfig()
 
     def build(self, grid: VoxelGrid, fetch_weights: bool = True) -> LiftSplatEncoder:
-        from lexivox.encoders.lift_splat import LiftRules, LiftSplatEncoder
+        from lexivox.encoders.lift_plan import LiftRules
+        from lexivox.encoders.lift_splat import LiftSplatEncoder
 
         return LiftSplatEncoder(
             grid,
@@ -87,6 +95,7 @@ class LiftSplatConfig(Config):
             volume=self._volume(),
             bins=self.bins.build(),
             context_channels=self.context_channels,
+            past=self.past,
             norm=self.norm,
             rules=LiftRules(**self.rules.model_dump()),
         )
@@ -98,6 +107,7 @@ class LiftSplatConfig(Config):
             self.image.channels,
             context_channels=self.context_channels,
             num_bins=self.bins.count,
+            halvings=self.image.skip_halvings if self.stereo else None,
             norm=self.norm,
             **self.depth_net.model_dump(),
         )
@@ -106,4 +116,6 @@ class LiftSplatConfig(Config):
         from lexivox.encoders.volume import VolumeEncoder
 
         options = self.volume.model_dump()
-        return VolumeEncoder(self.context_channels, norm=self.norm, align_corners=self.align_corners, **options)
+        return VolumeEncoder(
+            (self.past + 1) * self.context_channels, norm=self.norm, align_corners=self.align_corners, **options
+        )

@@ -26,7 +26,8 @@ class ImageConfig(Config):
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
             street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
             ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
-        style, dcn_stages, frozen_stages: of :class:`lexivox.backbones.resnet.ResNet`.
+        style, dcn_stages, frozen_stages, out_stages: of :class:`lexivox.backbones.resnet.ResNet`.
+        skip_levels: so many of the backbone's finest levels are no part of the pyramid.
         convert_weights: fit MoCo's RGB weights to BGR pixels by converting the first convolution. The released trainer
             did not, so its ResNet-50 began on colours it had never seen (errata 23); False reproduces it.
         pixels: what ``scratch`` and the ResNets see: ImageNet's RGB, or BGR with the mean taken off (Caffe).
@@ -41,6 +42,8 @@ class ImageConfig(Config):
     style: Literal["caffe", "pytorch"] = "pytorch"
     dcn_stages: tuple[PositiveInt, ...] = ()
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
+    out_stages: tuple[PositiveInt, ...] = (2, 3, 4)
+    skip_levels: Annotated[int, Field(ge=0)] = 0
     convert_weights: bool = True
     blocks: PositiveInt = 1
     channels: PositiveInt = 48
@@ -61,7 +64,7 @@ class ImageConfig(Config):
             backbone=self._backbone(fetch_weights),
             preprocess=replace(PREPROCESSING[pixels], scale=self.scale, pad_multiple=self.pad_multiple),
             is_separable=self.separable,
-            **self.model_dump(include={"channels", "num_levels", "widths", "blocks", "bfloat16"}),
+            **self.model_dump(include={"channels", "num_levels", "widths", "blocks", "skip_levels", "bfloat16"}),
         )
         if self.backbone.startswith("resnet") and fetch_weights and self.weights:
             from lexivox.weights.backbones import fill_image_encoder
@@ -69,11 +72,17 @@ class ImageConfig(Config):
             fill_image_encoder(encoder, self.weights, self.convert_weights)
         return encoder
 
+    @property
+    def skip_halvings(self) -> int:
+        """How many times twice as fine the backbone's finest level is as the pyramid's."""
+        stages = self.out_stages
+        return stages[self.skip_levels] - stages[0] if self.backbone.startswith("resnet") else self.skip_levels
+
     def _backbone(self, fetch_weights: bool) -> nn.Module | None:
         if self.backbone.startswith("resnet"):
             from lexivox.backbones.resnet import ResNet
 
-            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages"})
+            options = self.model_dump(include={"style", "dcn_stages", "frozen_stages", "out_stages"})
             return ResNet(int(self.backbone.removeprefix("resnet")), **options)
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone

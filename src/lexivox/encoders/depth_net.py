@@ -54,7 +54,7 @@ class DepthNet(nn.Module):
         channels: inside.
         context_channels: of the content.
         num_bins: of depth.
-        has_cost_volume: expect the cost volume of two keyframes, at four times the resolution.
+        halvings: expect the cost volume of two keyframes, so many times twice as fine; None expects none.
         norm: of all convolutions; ``"batch"`` also standardises the camera's numbers by their statistics.
         aspp_channels: of each branch of the pyramid of dilated convolutions.
         dropout: at its end.
@@ -67,7 +67,7 @@ class DepthNet(nn.Module):
         context_channels: int,
         num_bins: int,
         *,
-        has_cost_volume: bool = False,
+        halvings: int | None = None,
         norm: NormKind = "group",
         aspp_channels: int = 96,
         dropout: float = 0.0,
@@ -77,9 +77,10 @@ class DepthNet(nn.Module):
         self.camera_norm = nn.BatchNorm1d(CAMERA_NUMBERS) if norm == "batch" else nn.Identity()
         self.context_gate, self.depth_gate = CameraGate(channels), CameraGate(channels)
         self.context = nn.Conv2d(channels, context_channels, 1)
-        self.cost = nn.Sequential(*_halving(num_bins, norm), *_halving(num_bins, norm)) if has_cost_volume else None
+        self.is_stereo = halvings is not None
+        self.cost = nn.Sequential(*(layer for _ in range(halvings or 0) for layer in _halving(num_bins, norm)))
         self.depth = nn.Sequential(
-            BasicBlock(channels + num_bins * has_cost_volume, channels, norm),
+            BasicBlock(channels + num_bins * self.is_stereo, channels, norm),
             BasicBlock(channels, channels, norm),
             BasicBlock(channels, channels, norm),
             DilatedPyramid(channels, aspp_channels, norm, dropout),
@@ -90,15 +91,15 @@ class DepthNet(nn.Module):
         self,
         feature: Float[Tensor, "N C h w"],
         camera: Float[Tensor, "N 27"],
-        cost_volume: Float[Tensor, "N D h4 w4"] | None = None,
+        cost_volume: Float[Tensor, "N D _ _"] | None = None,
     ) -> tuple[Float[Tensor, "N D h w"], Float[Tensor, "N K h w"]]:
         """Logits of the bins, and content."""
         known = self.camera_norm(camera)
         x = self.reduce(feature)
         context = self.context(self.context_gate(x, known))
         depth = self.depth_gate(x, known)
-        if self.cost is not None and cost_volume is not None:
-            depth = torch.cat([depth, self.cost(cost_volume.to(depth.dtype))], dim=1)
+        if cost_volume is not None:
+            depth = torch.cat([depth, self.cost(cost_volume)], dim=1)
         return self.depth(depth), context
 
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lexivox.encoders.norms import group_norm
 from lexivox.encoders.preprocess import Preprocessing
-from lexivox.errors import ShapeError
+from lexivox.errors import ConfigError, ShapeError
 
 
 class Backbone(Protocol):
@@ -88,6 +88,10 @@ class ResidualBackbone(nn.Module):
             levels.append(x)
         return levels
 
+    def first_level(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N _ _ _"]:
+        """The first of the levels alone."""
+        return self.stages[0](self.stem(images))
+
 
 class FeaturePyramid(nn.Module):
     """Every level in the same channels, coarse levels added into fine ones (FPN), then a 3x3 on each.
@@ -137,7 +141,11 @@ class ImageEncoder(nn.Module):
         widths, blocks: channels of the default backbone's stages, and residual blocks in each.
         preprocess: what happens to images before the backbone.
         is_separable: of the :class:`FeaturePyramid`.
+        skip_levels: so many of the backbone's finest levels are no part of the pyramid.
         bfloat16: run the convolutions under bfloat16 autocast.
+
+    Raises:
+        ConfigError: no level is left for the pyramid.
     """
 
     def __init__(
@@ -150,26 +158,54 @@ class ImageEncoder(nn.Module):
         blocks: int = 2,
         preprocess: Preprocessing = Preprocessing(),  # noqa: B008 (frozen)
         is_separable: bool = True,
+        skip_levels: int = 0,
         bfloat16: bool = False,
     ):
         super().__init__()
         self.channels, self.num_levels, self.autocast = channels, num_levels, bfloat16
+        self.skip_levels = skip_levels
         self.preprocess = preprocess
         self.backbone = ResidualBackbone(widths, blocks) if backbone is None else backbone
-        inputs: tuple[int, ...] = tuple(self.backbone.channels)  # pyright: ignore
+        inputs: tuple[int, ...] = tuple(self.backbone.channels)[skip_levels:]  # pyright: ignore
+        if not inputs:
+            raise ConfigError(
+                f"an image pyramid must have a level of the backbone; got {len(self.backbone.channels)} "  # type: ignore[arg-type]
+                f"levels of which {skip_levels} are skipped. Lower skip_levels."
+            )
         self.pyramid = FeaturePyramid(inputs, channels, num_levels, is_separable)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]) -> list[Tensor]:
-        batch, views = images.shape[:2]
+        return self.with_finest(images)[0]
+
+    def with_finest(
+        self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]
+    ) -> tuple[list[Tensor], Float[Tensor, "B V _ _ _"]]:
+        """The pyramid, and the backbone's finest level as it is."""
+        x = self._prepared(images)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            levels = self.backbone(x)
+            pyramid = self.pyramid(levels[self.skip_levels :])
+        return [_by_view(level, images, x) for level in pyramid], _by_view(levels[0], images, x)
+
+    def finest(self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]) -> Float[Tensor, "B V _ _ _"]:
+        """The backbone's finest level alone; cheaper where the backbone can stop there."""
+        x = self._prepared(images)
+        first_level = getattr(self.backbone, "first_level", lambda pixels: self.backbone(pixels)[0])
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            return _by_view(first_level(x), images, x)
+
+    def _prepared(self, images: Tensor) -> Float[Tensor, "N 3 H W"]:
         flat = images.flatten(0, 1)
         if len(flat) == 0:  # convolutions refuse an empty batch: one blank image tells the shapes
             flat = images.new_zeros(1, 3, 64, 64)
         x = self.preprocess(flat, like=self.pyramid.lateral[0].weight)  # pyright: ignore[reportArgumentType]
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            levels = self.pyramid(self.backbone(x))
-        return [level[: batch * views].to(x.dtype).unflatten(0, (batch, views)) for level in levels]
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def _by_view(level: Tensor, images: Tensor, like: Tensor) -> Float[Tensor, "B V _ _ _"]:
+    batch, views = images.shape[:2]
+    return level[: batch * views].to(like.dtype).unflatten(0, (batch, views))
 
 
 def reset_convolutions(module: nn.Module, nonlinearity: Literal["relu", "linear"]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.errors import ShapeError
@@ -40,29 +40,18 @@ class PoolPlan:
     grid: VoxelGrid
 
     @classmethod
-    def of(
-        cls,
-        xyz: Float[Tensor, "B *pixels D 3"],
-        grid: VoxelGrid,
-        *,
-        truncate: bool = False,
-        keep: Bool[Tensor, "B"] | None = None,
-    ) -> PoolPlan:
+    def of(cls, xyz: Float[Tensor, "B *pixels D 3"], grid: VoxelGrid, *, truncate: bool = False) -> PoolPlan:
         """Sort points by voxel.
 
         Args:
             xyz: points in the grid's frame.
             truncate: round voxel coordinates toward zero, as published: points up to one voxel *below* the lower
                 bounds then count as inside. False rounds down.
-            keep: samples that have points at all; None = all.
         """
         coordinate = grid.coordinate_from_xyz(xyz)
         index = (torch.trunc(coordinate) if truncate else torch.floor(coordinate)).to(torch.int64)
         sample = torch.arange(len(xyz), device=xyz.device).reshape(-1, *[1] * (xyz.dim() - 2))
-        inside = grid.contains_index(index)
-        if keep is not None:
-            inside = inside & keep[sample]
-        voxel = torch.where(inside, grid.flat_from_index(index) + sample * grid.num_voxels, -1)
+        voxel = torch.where(grid.contains_index(index), grid.flat_from_index(index) + sample * grid.num_voxels, -1)
         return cls._sorted(voxel.reshape(-1, xyz.shape[-2]), len(xyz), grid)
 
     @classmethod
