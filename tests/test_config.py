@@ -242,6 +242,7 @@ def test_overrides_that_cannot_be(override, message):
         "grid.voxel_size_m=[0, 1, 1]",
         "encoder.triplane.coarsen=3",
         "encoder.triplane.num_heads=3",
+        "encoder.image.skip_levels=3",
         "encoder={kind: camera, image: {image_hw: [32, 48]}, triplane: null, pixel_aligned: false, depth_bins: 0}",
         "heads.semantic={hidden: 8}",
     ],
@@ -351,6 +352,9 @@ def test_every_other_option_trains(override, tmp_path):
     "override",
     [
         "encoder.norm=batch",
+        "encoder.past=1",
+        "encoder.stereo=true",
+        "encoder.rules={learn_past: true, past_statistics: true}",
         "encoder.align_corners=true",
         "encoder.bins.spacing=log",
         "encoder.depth_net.dropout=0.5",
@@ -360,7 +364,9 @@ def test_every_other_option_trains(override, tmp_path):
 )
 def test_every_option_of_lifting_trains(override, tmp_path):
     config = tiny(encoder=lifted(), heads=HeadsConfig(language=None), supervision=[OCCUPANCY, CameraDepthConfig()])
-    terms = train_one_step(with_overrides(config, [override]), tmp_path)
+    config = with_overrides(config, [override])
+    terms = train_one_step(config, tmp_path)
+    assert config.encoder.image_offsets == config.encoder.build(config.grid.build()).image_offsets
     assert 0.0 < terms["camera_depth/bce"] < 1.0
     assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())
 

@@ -11,9 +11,10 @@ from helpers import IMAGE_HW, make_sample
 from tiny_training import GRID, tiny_model
 
 from lexivox import model as model_module
+from lexivox.config import DepthBinsConfig, DepthNetConfig, ImageConfig, LiftSplatConfig, VolumeConfig
 from lexivox.data.collate import collate
-from lexivox.data.transforms import turn
-from lexivox.data.types import LidarSweep
+from lexivox.data.transforms import resize_images, turn
+from lexivox.data.types import Clip, LidarSweep, Sample
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.heads.pointwise import PointwiseHead
 from lexivox.model import OccupancyModel
@@ -248,3 +249,46 @@ def test_classes_beside_a_density_head_leave_free_to_it(tmp_path):
     again = Prediction.load(prediction.save(tmp_path / "map.npz"))
     assert torch.equal(again.labels() == 5, labels == 5)
     assert float((again.labels() == labels).float().mean()) > 0.95  # logits are kept in float16
+
+
+# -------------------------------------------------------------------------------------------- images of the past
+
+
+def looking_back() -> OccupancyModel:
+    """An encoder that lifts the keyframe before the current one too, and compares each with the one before it."""
+    config = LiftSplatConfig(
+        image=ImageConfig(image_hw=IMAGE_HW, widths=(8, 8, 8), channels=8, num_levels=1, skip_levels=1),
+        bins=DepthBinsConfig(far_m=13.0, count=6),
+        depth_net=DepthNetConfig(channels=8, aspp_channels=8),
+        context_channels=4,
+        volume=VolumeConfig(widths=(4, 8), blocks=(1, 1), joined_channels=4, channels=8),
+        past=1,
+        stereo=True,
+    )
+    encoder = config.build(GRID)
+    return OccupancyModel(GRID, encoder, {"occupancy": PointwiseHead(8, 16, 2)}, IMAGE_HW).eval()
+
+
+def occupancy(model: OccupancyModel, sample: Sample | Clip) -> torch.Tensor:
+    return model.predict(sample).occupancy
+
+
+def test_a_clip_brings_the_past_along():
+    model, now = looking_back(), make_sample(0)
+    assert (model.image_offsets, tiny_model().image_offsets) == ((-2, -1), ())
+    past = [replace(make_sample(seed), global_from_ego=now.global_from_ego) for seed in (2, 1)]
+    alone = occupancy(model, now)
+    torch.testing.assert_close(occupancy(model, Clip(now)), alone)
+    seen = occupancy(model, Clip(now, (-2, -1), tuple(past)))
+    assert not torch.allclose(seen, alone, atol=1e-5)
+    # Keyframes that nobody asked for change nothing, and neither do images that were not brought.
+    torch.testing.assert_close(occupancy(model, Clip(now, (-2, -1, 3), (*past, make_sample(3)))), seen)
+    blind = tuple(replace(s, views=tuple(replace(v, image=v.image[:0]) for v in s.views)) for s in past)
+    torch.testing.assert_close(occupancy(model, Clip(now, (-2, -1), blind)), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_images_of_a_clip_are_brought_to_the_models_size():
+    model, now = looking_back(), make_sample(0)
+    clip = Clip(now, (-1,), (make_sample(1),))
+    larger = resize_images(clip, (2 * IMAGE_HW[0], 2 * IMAGE_HW[1]))
+    assert occupancy(model, larger).shape == GRID.shape

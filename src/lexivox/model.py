@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lexivox.data.collate import collate
 from lexivox.data.transforms import resize_images
-from lexivox.data.types import Batch, Sample
+from lexivox.data.types import Batch, Clip, Sample
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.fields import FeatureField
 from lexivox.geometry.grid import VoxelGrid
@@ -103,6 +103,11 @@ class OccupancyModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def image_offsets(self) -> tuple[int, ...]:
+        """The neighbouring keyframes whose images the encoder looks at; ``predict`` a ``Clip`` that has them."""
+        return getattr(self.encoder, "image_offsets", ())
+
     def encode(self, batch: Batch) -> Scene:
         """Raises:
         ShapeError: the batch is in another frame than the model's grid.
@@ -116,27 +121,29 @@ class OccupancyModel(nn.Module):
         return Scene(field, dict(self.heads.items()), batch.size)
 
     @torch.inference_mode()
-    def predict(self, sample: Sample, refine: int = 1, threshold: float | None = None) -> Prediction:
+    def predict(self, sample: Sample | Clip, refine: int = 1, threshold: float | None = None) -> Prediction:
         """The map of one keyframe, from its images alone.
 
         Args:
-            sample: a keyframe; its LiDAR, if any, is not looked at.
+            sample: a keyframe; its LiDAR, if any, is not looked at. A clip brings past images along for an encoder
+                that looks at them (``image_offsets``); without, the current ones are repeated.
             refine: cut every voxel into this many pieces along each axis; the field is continuous.
             threshold: occupied where the probability is above it; the model's own if None.
         """
-        batch = collate([resize_images(sample, self.image_hw)], self.grid).to(self.device)
-        grid = self.grid.refine(refine)
+        clip = sample if isinstance(sample, Clip) else Clip(sample)
+        current, grid = clip.current, self.grid.refine(refine)
+        batch = collate([resize_images(clip, self.image_hw)], self.grid).to(self.device)
         with _evaluating(self):
             reader = _Reader(self.encode(batch), grid, self.device)
         return Prediction.from_reader(
-            token=sample.token,
+            token=current.token,
             grid=grid,
             occupancy=self._occupancy(reader),
             read=reader.read,
             text_encoder=self.text_encoder,
             free_class=self.free_class,
             calibration=self.calibration,
-            global_from_grid=_global_from_grid(sample, grid),
+            global_from_grid=_global_from_grid(current, grid),
             threshold=self.threshold if threshold is None else threshold,
         )
 

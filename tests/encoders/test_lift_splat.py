@@ -133,7 +133,15 @@ def test_a_rig_that_stays_is_sorted_once() -> None:
     for seed in range(6):
         moved = replace(batch.cameras, image_from_cam=batch.cameras.image_from_cam * (1.0 + 0.01 * seed))
         made(replace(batch, cameras=moved))
-    assert len(made.plans._kept) == 4
+    assert len(made.plans) == 4
+
+
+def test_a_plan_made_while_predicting_serves_in_training() -> None:
+    made, batch = encoder(), batch_of(ring(1))
+    with torch.inference_mode():
+        made(batch)
+    made(batch).dense().sum().backward()
+    assert len(made.plans) == 1
 
 
 def test_rules_change_the_lift() -> None:

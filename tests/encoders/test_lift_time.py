@@ -184,7 +184,7 @@ def test_evaluation_is_left_as_it_was() -> None:
 def test_other_cameras_in_the_past_are_refused() -> None:
     made, cameras = encoder(), ring(1)
     past = take(driven(cameras, 1.0), views=[1, 0, 2])
-    with pytest.raises(ShapeError, match="cameras of neighbouring keyframes must be the same; got .*CAM_1"):
+    with pytest.raises(ShapeError, match=r"cameras of neighbouring keyframes must be the same; got .*CAM_1"):
         made(with_past(cameras, past))
 
 

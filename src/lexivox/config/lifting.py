@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from lexivox.config.base import Config, Share
 from lexivox.config.network import ImageConfig
@@ -83,6 +83,11 @@ class LiftSplatConfig(Config):
     norm: Literal["group", "batch"] = "group"
     align_corners: bool = False
     rules: LiftRulesConfig = LiftRulesConfig()
+
+    @property
+    def image_offsets(self) -> tuple[int, ...]:
+        """The past keyframes whose images the encoder looks at."""
+        return tuple(range(-self.past - self.stereo, 0))
 
     def build(self, grid: VoxelGrid, fetch_weights: bool = True) -> LiftSplatEncoder:
         from lexivox.encoders.lift_plan import LiftRules

@@ -127,6 +127,11 @@ class CameraEncoderConfig(Config):
     depth_channels: PositiveInt = 8
     num_frequencies: Annotated[int, Field(ge=0)] | None = 4
 
+    @property
+    def image_offsets(self) -> tuple[int, ...]:
+        """The past keyframes whose images the encoder looks at: none."""
+        return ()
+
     def build(self, grid: VoxelGrid, fetch_weights: bool = True) -> CameraEncoder:
         from lexivox.encoders.camera import CameraEncoder
         from lexivox.encoders.triplane import TriplaneEncoder

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import torch
+
 from lexivox.data.types import Cameras
 from lexivox.geometry.frustum import DepthBins, Places, cell_pixels, frustum_points, viewing_rays
 from lexivox.geometry.grid import VoxelGrid
@@ -53,7 +55,8 @@ class PlanCache:
         numbers = (cameras.image_from_cam, pose.rotation, pose.translation)
         key = (cells_hw, cameras.image_hw, pose.rotation.device, *(x.cpu().numpy().tobytes() for x in numbers))
         if key not in self._kept:
-            self._kept[key] = self._plan(cameras, cells_hw)
+            with torch.inference_mode(False), torch.no_grad():  # a plan made while predicting may serve in training
+                self._kept[key] = self._plan(cameras, cells_hw)
             if len(self._kept) > KEPT_PLANS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
