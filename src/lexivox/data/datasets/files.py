@@ -44,6 +44,24 @@ def read_image(path: Path, who: str, image_hw: tuple[int, int] | None = None) ->
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def read_no_image(path: Path, who: str) -> UInt8[Tensor, "0 H W"]:
+    """The size of an image from its header, as an image without channels; pixels are not decoded.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except FileNotFoundError:
+        raise DataError(f"image of {who} must exist; got none. Complete the data set: {path}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"image of {who} must be readable; got: {error}. Fetch it again: {path}") from error
+    return torch.zeros(0, height, width, dtype=torch.uint8)
+
+
 def read_records(path: Path, dtype: str, columns: int, who: str) -> np.ndarray:
     """Read a binary file of records without header as ``(rows, columns)``.
 

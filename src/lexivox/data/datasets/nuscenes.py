@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW, ClassTable
-from lexivox.data.datasets.files import finite_rows, read_image
+from lexivox.data.datasets.files import finite_rows, read_image, read_no_image
 from lexivox.data.datasets.nuscenes_cloud import (
     earlier_sweeps,
     ego_from_sensor,
@@ -124,6 +124,13 @@ class NuscenesDataset:
         Raises:
             DataError: a file of it is missing or damaged; the message names sensor and sample.
         """
+        return self._read(index, with_images=True)
+
+    def without_images(self, index: int) -> Sample:
+        """The same keyframe; its views have a size and calibration, but no pixels were decoded."""
+        return self._read(index, with_images=False)
+
+    def _read(self, index: int, with_images: bool) -> Sample:
         row, token = self._row(index)
         tables = self._tables
         lidar_row = self._file(row, LIDAR, token)
@@ -134,7 +141,7 @@ class NuscenesDataset:
             token=token,
             drive=self.drives[index],
             timestamp_ns=int(tables.file_time[lidar_row]) * MICROSECOND_NS,
-            views=tuple(self._view(row, camera, token, ego_from_global) for camera in self.cameras),
+            views=tuple(self._view(row, camera, token, ego_from_global, with_images) for camera in self.cameras),
             lidar=lidar,
             ego_from_lidar=ego_from_sensor(tables, lidar_row),
             global_from_ego=global_from_car,
@@ -205,11 +212,15 @@ class NuscenesDataset:
     def _path(self, file: int) -> Path:
         return self.root / self._tables.file_name[file].decode()
 
-    def _view(self, row: int, camera: str, token: str, ego_from_global: RigidTransform) -> CameraView:
+    def _view(self, row: int, camera: str, token: str, ego_from_global: RigidTransform, with_image: bool) -> CameraView:
         file = self._file(row, camera, token)
         tables = self._tables
         height, width = (int(n) for n in tables.file_hw[file])
-        image = read_image(self._path(file), f"{camera} of sample {token}", (height, width) if height else None)
+        who = f"{camera} of sample {token}"
+        if with_image:
+            image = read_image(self._path(file), who, (height, width) if height else None)
+        else:
+            image = torch.zeros(0, height, width, dtype=torch.uint8) if height else read_no_image(self._path(file), who)
         return CameraView(
             name=camera,
             image=image,

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lexivox.data.classes import PANDASET9, PANDASET9_FROM_RAW, ClassTable
-from lexivox.data.datasets.files import finite_rows, read_image
+from lexivox.data.datasets.files import finite_rows, read_image, read_no_image
 from lexivox.data.datasets.pandaset_boxes import boxes_in_ego
 from lexivox.data.datasets.pandaset_drive import CAMERAS, PandasetDrive
 from lexivox.data.datasets.restricted_pickle import read_frame
@@ -98,6 +98,13 @@ class PandasetDataset:
         Raises:
             DataError: a file of it is missing or damaged; the message names sensor and sample.
         """
+        return self._read(index, with_images=True)
+
+    def without_images(self, index: int) -> Sample:
+        """The same keyframe; its views have a size and calibration, but no pixels were decoded."""
+        return self._read(index, with_images=False)
+
+    def _read(self, index: int, with_images: bool) -> Sample:
         drive, frame, token = self._at(index)
         global_from_pose = drive.lidar_pose(frame)
         global_from_ego = global_from_pose @ EGO_FROM_POSE.inverse()
@@ -106,7 +113,7 @@ class PandasetDataset:
             token=token,
             drive=drive.name,
             timestamp_ns=drive.lidar_time_ns(frame),
-            views=tuple(_view(drive, frame, name, token, global_from_ego) for name in self.cameras),
+            views=tuple(_view(drive, frame, name, token, global_from_ego, with_images) for name in self.cameras),
             lidar=lidar,
             ego_from_lidar=EGO_FROM_POSE @ POSE_FROM_LIDAR,
             global_from_ego=global_from_ego,
@@ -185,8 +192,11 @@ def _drive_folders(root: Path, split: str | Sequence[str] | None) -> list[Path]:
     return [path for path in found if path.name in wanted]
 
 
-def _view(drive: PandasetDrive, frame: int, camera: str, token: str, global_from_ego: RigidTransform) -> CameraView:
-    image = read_image(drive.image_path(camera, frame), f"{camera} of sample {token}")
+def _view(
+    drive: PandasetDrive, frame: int, camera: str, token: str, global_from_ego: RigidTransform, with_image: bool
+) -> CameraView:
+    read = read_image if with_image else read_no_image
+    image = read(drive.image_path(camera, frame), f"{camera} of sample {token}")
     return CameraView(
         name=camera,
         image=image,

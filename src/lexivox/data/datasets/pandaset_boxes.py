@@ -31,7 +31,8 @@ def boxes_in_ego(
 ) -> Boxes:
     """Cuboids of a keyframe; an object labelled for both LiDARs is there once, as the 360-degree one saw it.
 
-    Velocities come from the same track in the ``keyframes`` before and after; NaN where neither has it.
+    It keeps its track where only the other LiDAR's cuboid goes on. Velocities come from the same track in the
+    ``keyframes`` before and after; NaN where neither has it.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -54,11 +55,32 @@ def boxes_in_ego(
 
 
 def _table(drive: PandasetDrive, frame: int, token: str) -> dict[str, np.ndarray]:
-    table = read_frame(drive.cuboid_path(frame), COLUMNS, f"cuboids of sample {token}")
+    table = _read(drive, frame, token)
+    kept = ~(_has_twin(table) & (table["cuboids.sensor_id"] == PANDAR_GT))
+    kept_table = {name: column[kept] for name, column in table.items()}
+    names = drive.kept("twins", lambda: _twins(drive))
+    return {**kept_table, "uuid": np.array([names.get(uuid, uuid) for uuid in kept_table["uuid"]], dtype=object)}
+
+
+def _read(drive: PandasetDrive, frame: int, token: str) -> dict[str, np.ndarray]:
+    return read_frame(drive.cuboid_path(frame), COLUMNS, f"cuboids of sample {token}")
+
+
+def _has_twin(table: dict[str, np.ndarray]) -> np.ndarray:
+    """True where the same object has a cuboid of the other LiDAR in the same keyframe."""
     known = set(table["uuid"].tolist())
-    has_twin = np.array([sibling in known for sibling in table["cuboids.sibling_id"]], dtype=bool)
-    kept = ~(has_twin & (table["cuboids.sensor_id"] == PANDAR_GT))
-    return {name: column[kept] for name, column in table.items()}
+    return np.array([sibling in known for sibling in table["cuboids.sibling_id"]], dtype=bool)
+
+
+def _twins(drive: PandasetDrive) -> dict[str, str]:
+    """For cuboids of the forward LiDAR: that of the 360-degree one, if they ever share a keyframe of the drive."""
+    twins: dict[str, str] = {}
+    for frame in drive.choose_keyframes(None):
+        if drive.cuboid_path(frame).exists():
+            table = _read(drive, frame, f"{drive.name}-{frame:02d}")
+            own = _has_twin(table) & (table["cuboids.sensor_id"] == PANDAR_GT)
+            twins |= dict(zip(table["uuid"][own], table["cuboids.sibling_id"][own], strict=True))
+    return twins
 
 
 def _stack(table: dict[str, np.ndarray], columns: Sequence[str]) -> torch.Tensor:

@@ -74,6 +74,12 @@ class PandasetDrive:
         name = f"camera/{camera}/intrinsics.json"
         return self._parse(name, self._document(name), _intrinsics)
 
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """Something about the whole drive that is worked out once."""
+        if name not in self._documents:
+            self._documents[name] = make()
+        return self._documents[name]
+
     def _entry(self, name: str, frame: int, parse: Callable[[Any], Any]) -> Any:
         document = self._document(name)
         if not isinstance(document, list) or frame >= len(document):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lexivox.data.benchmark_classes import SEMANTICKITTI_MAP
 from lexivox.data.classes import ClassTable
-from lexivox.data.datasets.files import finite_rows, read_image, read_records
+from lexivox.data.datasets.files import finite_rows, read_image, read_no_image, read_records
 from lexivox.data.dense_labels import DenseLabels
 from lexivox.data.formats import read_semantickitti_points, read_semantickitti_voxels
 from lexivox.data.types import CameraView, LidarSweep, PointLabels, Sample
@@ -93,6 +93,13 @@ class SemanticKittiDataset:
         Raises:
             DataError: a file of it is missing or damaged; the message names sensor and sample.
         """
+        return self._read(index, with_images=True)
+
+    def without_images(self, index: int) -> Sample:
+        """The same keyframe; its views have a size and calibration, but no pixels were decoded."""
+        return self._read(index, with_images=False)
+
+    def _read(self, index: int, with_images: bool) -> Sample:
         drive, number = self._at(index)
         token = self.tokens[index]
         lidar, kept = drive.cloud(number, token)
@@ -100,7 +107,7 @@ class SemanticKittiDataset:
             token=token,
             drive=drive.name,
             timestamp_ns=drive.time_ns(number),
-            views=tuple(drive.view(name, number, token) for name in drive.cameras),
+            views=tuple(drive.view(name, number, token, with_images) for name in drive.cameras),
             lidar=lidar,
             ego_from_lidar=EGO_FROM_LIDAR,
             global_from_ego=drive.global_from_lidar(number) @ EGO_FROM_LIDAR.inverse(),
@@ -169,7 +176,8 @@ class _Sequence:
         cam_from_lidar = _rigid(self._calibration["Tr"])
         return cam_from_lidar.inverse() @ _rigid(self._poses[number]) @ cam_from_lidar
 
-    def view(self, camera: str, number: int, token: str) -> CameraView:
+    def view(self, camera: str, number: int, token: str, with_image: bool) -> CameraView:
+        read = read_image if with_image else read_no_image
         projection = self._calibration[f"P{camera[-1]}"]
         intrinsics = projection[:, :3]
         # The fourth column holds how far the camera stands beside the left grey one, times the intrinsics.
@@ -177,7 +185,7 @@ class _Sequence:
         cam_from_lidar = aside @ _rigid(self._calibration["Tr"])
         return CameraView(
             name=camera,
-            image=read_image(self.file(camera, number, "png"), f"{camera} of sample {token}"),
+            image=read(self.file(camera, number, "png"), f"{camera} of sample {token}"),
             image_from_cam=intrinsics.float(),
             ego_from_cam=EGO_FROM_LIDAR @ cam_from_lidar.inverse(),
             timestamp_ns=self.time_ns(number),

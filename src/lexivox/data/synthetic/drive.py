@@ -170,6 +170,13 @@ class SyntheticDrive:
         )
 
     def __getitem__(self, index: int) -> Sample:
+        return self._read(index, with_images=True)
+
+    def without_images(self, index: int) -> Sample:
+        """The same keyframe; its views have a size and calibration, but were not rendered."""
+        return self._read(index, with_images=False)
+
+    def _read(self, index: int, with_images: bool) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(f"keyframe {index} of a drive of {len(self)}")
         scene = self.scene(index)
@@ -178,7 +185,7 @@ class SyntheticDrive:
             token=self.token("sample", index),
             drive=self.name,
             timestamp_ns=self.timestamp_us(index) * 1000,
-            views=self._views(index, self.pictures(index, scene)),
+            views=self._views(index, self.pictures(index, scene).rgb if with_images else None),
             lidar=_lidar_sweep(sweep),
             ego_from_lidar=self.ego_from_lidar,
             global_from_ego=self.global_from_ego(index),
@@ -187,16 +194,18 @@ class SyntheticDrive:
             voxel_labels=self.voxel_labels(index, self.grid, scene) if self.grid else None,
         )
 
-    def _views(self, index: int, pictures: Pictures) -> tuple[CameraView, ...]:
+    def _views(self, index: int, rgb: Array | None) -> tuple[CameraView, ...]:
+        """Views of pictures ``(V, H, W, 3)``, or without pixels."""
+        pixels = np.zeros((len(self.rig.cameras), *self.rig.image_hw, 0), np.uint8) if rgb is None else rgb
         return tuple(
             CameraView(
                 camera.name,
-                torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
+                torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
                 torch.from_numpy(camera.image_from_cam.astype(np.float32)),
                 self.ego_from_cam(camera),
                 self.timestamp_us(index) * 1000,
             )
-            for camera, rgb in zip(self.rig.cameras, pictures.rgb, strict=True)
+            for camera, image in zip(self.rig.cameras, pixels, strict=True)
         )
 
 
