@@ -182,6 +182,7 @@ class Experiment:
             config.train.seed,
             config.train.steps,
             config.train.micro_batch,
+            config.horizon,
         )
         set_checkpointing(model, config.train.checkpointing)
         Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)

@@ -18,6 +18,7 @@ from lexivox.errors import ConfigError
 from lexivox.evaluate.protocol import Pop3dProtocol
 
 if TYPE_CHECKING:
+    from lexivox.data.clips import Horizon
     from lexivox.model import OccupancyModel
     from lexivox.teachers.base import TextEncoder
 
@@ -47,6 +48,14 @@ class ExperimentConfig(Config):
     vocabulary: dict[str, list[str]] = Field(default_factory=dict)
     queries: dict[str, list[str]] = Field(default_factory=dict)
     protocol: Pop3dProtocol = Pop3dProtocol()
+
+    @property
+    def horizon(self) -> Horizon:
+        """The neighbouring keyframes that training looks at."""
+        from lexivox.data.clips import Horizon
+
+        asked = [offset for signal in self.supervision for offset in signal.horizon]
+        return Horizon.of(asked, self.encoder.image_offsets)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)

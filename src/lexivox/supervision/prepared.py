@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
+from lexivox.data.clips import without_pixels
 from lexivox.data.transforms import resize_images
 from lexivox.data.types import PointFeatures, Sample, SampleDataset
 from lexivox.supervision.feature_store import FeatureStore
@@ -45,16 +46,30 @@ class PreparedSamples:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def drives(self) -> Sequence[str]:
+        """The drive of each keyframe."""
+        return self.dataset.drives
+
     def __getitem__(self, index: int) -> Sample:
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        recorded = self.dataset[index]
-        sample = resize_images(replace(recorded, point_features=self._features(index, recorded)), self.image_hw)
+        sample = self._prepared(index, self.dataset[index])
         self._kept[index] = sample
         if len(self._kept) > self.keep:
             self._kept.popitem(last=False)
         return sample
+
+    def without_images(self, index: int) -> Sample:
+        """The keyframe as a neighbour, without pixels; where nobody needs them the reader does not decode them."""
+        read = getattr(self.dataset, "without_images", None)
+        if index in self._kept or read is None or self.features is not None:  # features are found by their images
+            return without_pixels(self[index])
+        return self._prepared(index, read(index))
+
+    def _prepared(self, index: int, recorded: Sample) -> Sample:
+        return resize_images(replace(recorded, point_features=self._features(index, recorded)), self.image_hw)
 
     def prepare(self, balance_power: float, on_progress: OnProgress = lambda done, total: None) -> None:
         """Make what is missing in the cache, then weigh points against the imbalance of the whole split."""

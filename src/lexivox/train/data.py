@@ -7,15 +7,16 @@ of processes sees together what one alone would have seen: each takes every n-th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lexivox.data.clips import Drives, Horizon, clip_at
 from lexivox.data.collate import collate
-from lexivox.data.transforms import Augment
-from lexivox.data.types import Batch, PointFeatures, Sample
+from lexivox.data.transforms import Augment, each_sample
+from lexivox.data.types import Batch, Clip, PointFeatures, Sample
 from lexivox.errors import ConfigError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.supervision.base import Supervision
@@ -42,6 +43,7 @@ class TrainingSteps(Dataset[Batch]):
         seed: of order, augmentation and draws.
         steps: length of the run.
         micro_batch: samples per part.
+        horizon: neighbouring keyframes that supervisions and encoder look at; with any, ``samples`` must tell drives.
 
     Raises:
         ConfigError: a step is not a whole number of parts.
@@ -56,6 +58,7 @@ class TrainingSteps(Dataset[Batch]):
     seed: int
     steps: int
     micro_batch: int = 1
+    horizon: Horizon = field(default_factory=Horizon)
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batch:
@@ -75,7 +78,7 @@ class TrainingSteps(Dataset[Batch]):
         first = part * self.micro_batch
         generators = [torch.Generator().manual_seed(self.seed_of(part) + i) for i in range(self.micro_batch)]
         drawn = [
-            self._draw_points(self.augment(self.samples[self.index(first + i)], generator), generator)
+            self._draw_points(self.augment(self._read(self.index(first + i)), generator), generator)
             for i, generator in enumerate(generators)
         ]
         batch = self.augment.of_batch(collate(drawn, self.grid), generators[0])
@@ -110,7 +113,16 @@ class TrainingSteps(Dataset[Batch]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(len(self.samples), generator=generator).tolist()
 
-    def _draw_points(self, sample: Sample, generator: torch.Generator) -> Sample:
+    def _read(self, index: int) -> Clip:
+        if not self.horizon.offsets:
+            return Clip(self.samples[index])
+        assert isinstance(self.samples, Drives), "prepared samples know their drives"
+        return clip_at(self.samples, index, self.horizon)
+
+    def _draw_points(self, clip: Clip, generator: torch.Generator) -> Clip:
+        return each_sample(clip, lambda one: self._with_some_points(one, generator))
+
+    def _with_some_points(self, sample: Sample, generator: torch.Generator) -> Sample:
         known = sample.point_features
         if known is None or not self.points_per_sample or len(known.index) <= self.points_per_sample:
             return sample
