@@ -27,6 +27,7 @@ from lexivox.config import (
     LiftSplatConfig,
     NuscenesData,
     RayQueriesConfig,
+    RaysConfig,
     SemanticConfig,
     StreetTeacherConfig,
     TrainConfig,
@@ -43,8 +44,9 @@ from lexivox.train.loop import Trainer
 DIM = 8
 OCCUPANCY, LANGUAGE = LidarOccupancyConfig(max_voxels=100), LanguageConfig()
 SEMANTIC = SemanticConfig(num_classes=18, free_label=17, max_voxels=100, max_points=50)
-RAYS = RayQueriesConfig(max_rays=100)
-LABELLED_RAYS = RayQueriesConfig(max_rays=100, semantic_weight=1.0)
+FEW = RaysConfig(per_sample=100)
+RAYS = RayQueriesConfig(rays=FEW)
+LABELLED_RAYS = RayQueriesConfig(rays=FEW, semantic_weight=1.0)
 SMALL = HeadConfig(hidden=8)
 
 

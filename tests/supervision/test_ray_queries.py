@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 from helpers import make_sample
 from torch import nn
@@ -15,7 +14,6 @@ from lexivox.data.types import FREE, IGNORED, OCCUPIED, LabelledPoints, Rays
 from lexivox.fields import CoordinateField
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
-from lexivox.supervision.class_weights import LIDARSEG_RAYS, OCC3D_VOXELS, ClassWeights, log_inverse_frequency
 from lexivox.supervision.ray_points import PlaceRule, occupied_wins
 from lexivox.supervision.ray_queries import RayQueries
 
@@ -181,28 +179,3 @@ def test_draws_depend_on_the_generator_alone():
     assert torch.equal(first.xyz, again.xyz)
     other = RayQueries().prepare(batch, generator(4)).targets.ray_occupancy
     assert first.xyz.shape != other.xyz.shape or not torch.equal(first.xyz, other.xyz)
-
-
-# ------------------------------------------------------------------------------------------------ class weights
-
-
-def test_published_class_weights():
-    """Spec 2.6, to three decimals."""
-    published = [
-        1.347, 1.202, 1.732, 1.147, 0.741, 1.413, 1.678, 1.189, 1.527, 1.166, 0.960, 0.242, 1.015, 0.501, 0.461, 0.350,
-        0.330,
-    ]  # fmt: skip
-    weight = log_inverse_frequency(torch.tensor(OCC3D_VOXELS))
-    torch.testing.assert_close(weight, torch.tensor(published), atol=6e-4, rtol=0.0)
-    assert float(log_inverse_frequency(torch.tensor(LIDARSEG_RAYS)).mean()) == pytest.approx(1.0)
-
-
-def test_weights_of_a_batch_count_its_rows():
-    """Counts 3, 1, 0: log(4/3), log 4, mean 0.837; the third class never occurs, the last row has no label."""
-    label = torch.tensor([0, 0, 0, 1, IGNORED])
-    weight = ClassWeights("batch").of(label)
-    logs = torch.tensor([4 / 3, 4.0]).log()
-    expected = logs / logs.mean()
-    torch.testing.assert_close(weight, torch.tensor([*[float(expected[0])] * 3, float(expected[1]), 0.0]))
-    assert ClassWeights("none").of(label).tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
-    assert ClassWeights("batch").of(torch.tensor([2, 2])).tolist() == [1.0, 1.0]  # one class weighs 1

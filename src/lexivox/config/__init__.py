@@ -9,12 +9,12 @@ from lexivox.config.data import DataConfig, GridConfig, NuscenesData, PandasetDa
 from lexivox.config.experiment import EncoderConfig, ExperimentConfig, build_model, semantic_config
 from lexivox.config.lifting import DepthBinsConfig, DepthNetConfig, LiftRulesConfig, LiftSplatConfig, VolumeConfig
 from lexivox.config.network import CameraEncoderConfig, HeadConfig, HeadsConfig, ImageConfig, TriplaneConfig
+from lexivox.config.rays import PlacesConfig, RayQueriesConfig, RaysConfig, RenderingConfig
 from lexivox.config.supervision import (
     CameraDepthConfig,
+    DenseConfig,
     LanguageConfig,
     LidarOccupancyConfig,
-    PlacesConfig,
-    RayQueriesConfig,
     SemanticConfig,
     SupervisionConfig,
 )
@@ -34,6 +34,7 @@ __all__ = [
     "ClipTeacherConfig",
     "Config",
     "DataConfig",
+    "DenseConfig",
     "DepthBinsConfig",
     "DepthNetConfig",
     "EncoderConfig",
@@ -52,6 +53,8 @@ __all__ = [
     "PandasetData",
     "PlacesConfig",
     "RayQueriesConfig",
+    "RaysConfig",
+    "RenderingConfig",
     "SemanticConfig",
     "StreetTeacherConfig",
     "SupervisionConfig",

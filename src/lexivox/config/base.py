@@ -12,3 +12,30 @@ Weight = Annotated[float, Field(ge=0.0)]
 
 class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Signal(Config):
+    """What a training signal asks of the recording beyond images and points; nothing, unless its class says so."""
+
+    @property
+    def teaches_classes(self) -> bool:
+        """It teaches the ``semantic`` head, and needs labels for it."""
+        return False
+
+    @property
+    def uses_features(self) -> bool:
+        """It needs the teacher's features."""
+        return False
+
+    @property
+    def uses_boxes(self) -> bool:
+        return False
+
+    @property
+    def uses_voxel_labels(self) -> bool:
+        return False
+
+    @property
+    def horizon(self) -> tuple[int, ...]:
+        """The neighbouring keyframes it looks at, as offsets."""
+        return ()

@@ -6,37 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from lexivox.config.base import Config, Share, Weight
+from lexivox.config.base import Share, Signal, Weight
+from lexivox.config.rays import RayQueriesConfig, RenderingConfig
 
 if TYPE_CHECKING:
     from lexivox.supervision.base import Supervision
-
-
-class Signal(Config):
-    """What a training signal asks of the recording beyond images and points; nothing, unless its class says so."""
-
-    @property
-    def teaches_classes(self) -> bool:
-        """It teaches the ``semantic`` head, and needs labels for it."""
-        return False
-
-    @property
-    def uses_features(self) -> bool:
-        """It needs the teacher's features."""
-        return False
-
-    @property
-    def uses_boxes(self) -> bool:
-        return False
-
-    @property
-    def uses_voxel_labels(self) -> bool:
-        return False
-
-    @property
-    def horizon(self) -> tuple[int, ...]:
-        """The neighbouring keyframes it looks at, as offsets."""
-        return ()
 
 
 class LidarOccupancyConfig(Signal):
@@ -103,51 +77,32 @@ class SemanticConfig(Signal):
         return LabelledSemantics(**self.model_dump(exclude={"kind"}))
 
 
-class PlacesConfig(Config):
-    """Where along a ray questions are asked; see :class:`lexivox.supervision.ray_points.PlaceRule`."""
+class DenseConfig(Signal):
+    """Labels of voxels; see :class:`lexivox.supervision.dense.DenseLabels`."""
 
-    num_free: PositiveInt = 12
-    near_share: Share = 0.5
-    near_m: PositiveFloat = 4.0
-    margin_m: Weight = 0.3
-    thickness_m: Weight = 0.2
-    snap: Share = 0.5
-
-
-class RayQueriesConfig(Signal):
-    """Questions along LiDAR rays; see :class:`lexivox.supervision.ray_queries.RayQueries`."""
-
-    kind: Literal["ray_queries"] = "ray_queries"
-    max_rays: Annotated[int, Field(ge=0)] = 8192
-    places: PlacesConfig = PlacesConfig()
-    weight: Weight = 1.0
-    occupied_weight: PositiveFloat = 1.0
+    kind: Literal["dense"] = "dense"
+    free_label: int
+    mask: Literal["none", "lidar", "camera"] = "none"
+    max_voxels: Annotated[int, Field(ge=0)] = 0
+    geometry: Weight = 1.0
+    semantic: Weight = 1.0
+    focal: Weight = 0.0
     lovasz: Weight = 0.0
-    unobserved_weight: Weight = 0.1
-    veto: bool = True
-    semantic_weight: Weight = 0.0
-    language_weight: Weight = 0.0
-    class_weights: Literal["none", "occ3d_voxels", "lidarseg_rays", "batch"] = "none"
+    sem_scal: Weight = 0.0
+    geo_scal: Weight = 0.0
 
     @property
     def teaches_classes(self) -> bool:
-        return self.semantic_weight > 0.0
+        return self.semantic > 0.0
 
     @property
-    def uses_features(self) -> bool:
-        return self.language_weight > 0.0
+    def uses_voxel_labels(self) -> bool:
+        return True
 
     def build(self) -> Supervision:
-        from lexivox.supervision.class_weights import ClassWeights
-        from lexivox.supervision.ray_points import PlaceRule, RaysOfNow
-        from lexivox.supervision.ray_queries import RayQueries
+        from lexivox.supervision.dense import DenseLabels
 
-        return RayQueries(
-            choice=RaysOfNow(self.max_rays),
-            places=PlaceRule(**self.places.model_dump()),
-            class_weights=ClassWeights(self.class_weights),
-            **self.model_dump(exclude={"kind", "max_rays", "places", "class_weights"}),
-        )
+        return DenseLabels(**self.model_dump(exclude={"kind"}))
 
 
 class CameraDepthConfig(Signal):
@@ -164,6 +119,13 @@ class CameraDepthConfig(Signal):
 
 
 SupervisionConfig = Annotated[
-    LidarOccupancyConfig | LanguageConfig | SemanticConfig | RayQueriesConfig | CameraDepthConfig,
+    LidarOccupancyConfig
+    | LanguageConfig
+    | SemanticConfig
+    | RayQueriesConfig
+    | RenderingConfig
+    | DenseConfig
+    | CameraDepthConfig,
     Field(discriminator="kind"),
 ]
+"""What a model can learn from, in any mixture."""

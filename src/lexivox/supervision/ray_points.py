@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, Rays
+from lexivox.data.types import FREE, OCCUPIED, LabelledPoints, Rays
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.rays import clip_to_box
-
-RayChoice = Callable[[Batch, torch.Generator], Rays]
-"""Which rays of a batch are learnt from in this step."""
-
-Motion = Any
-"""Where things of another keyframe stand now."""
-
-
-@dataclass(frozen=True, slots=True)
-class RaysOfNow:
-    """LiDAR rays of the current keyframes, drawn evenly.
-
-    Attributes:
-        max_rays: per batch; 0 = all.
-        ignore: the label of points that nothing is known of.
-    """
-
-    max_rays: int = 0
-    ignore: int = 0
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Rays:
-        sweep, label = batch.lidar, batch.targets.point_label
-        rows = torch.randperm(sweep.num_points, generator=generator)[: self.max_rays or None]
-        owner = sweep.batch[rows]
-        origins = batch.lidar_origin[owner]
-        way = sweep.xyz[rows] - origins
-        return Rays(
-            origins=origins,
-            directions=F.normalize(way, dim=-1),
-            depth_m=way.norm(dim=-1),
-            batch=owner,
-            offset=torch.zeros_like(owner),
-            time_s=torch.zeros(len(owner)),
-            weight=torch.ones(len(owner)),
-            label=None if label is None else torch.where(label[rows] == self.ignore, IGNORED, label[rows]),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.data.labels import occupancy_from_lidar
+from lexivox.data.motion import Motion
 from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, LanguageTargets, Rays
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, feature_cosine, lovasz_softmax
 from lexivox.supervision.base import nothing_from
-from lexivox.supervision.class_weights import ClassWeights
-from lexivox.supervision.ray_points import Motion, PlaceRule, RayChoice, RaysOfNow, occupied_wins
+from lexivox.supervision.ray_points import PlaceRule, occupied_wins
+from lexivox.supervision.rays import RayChoice
 
 UNOBSERVED_POINTS = 4096
 """Places per sample and step that no ray reached, when these are asked about at all."""
@@ -44,12 +45,12 @@ class RayQueries:
         veto: leave out free places in voxels that hold returns, as labels of voxels do.
         semantic_weight: of classes at the returns; 0 needs no labels.
         language_weight: of the teacher's features at the returns; 0 needs no teacher.
-        class_weights: how classes are weighed against their frequency.
+        weigh_geometry: the rays' own weights (of rare classes, of what a teacher rarely sees) count for geometry too.
     """
 
-    choice: RayChoice = field(default_factory=RaysOfNow)
+    choice: RayChoice = field(default_factory=RayChoice)
     places: PlaceRule = field(default_factory=PlaceRule)
-    motion: Callable[[Batch], Motion | None] | None = None
+    motion: Callable[[Batch], Motion] | None = None
     weight: float = 1.0
     occupied_weight: float = 1.0
     lovasz: float = 0.0
@@ -57,12 +58,12 @@ class RayQueries:
     veto: bool = True
     semantic_weight: float = 0.0
     language_weight: float = 0.0
-    class_weights: ClassWeights = field(default_factory=ClassWeights)
+    weigh_geometry: bool = False
 
     # ---------------------------------------------------------------------------------------------- targets
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        rays = self.choice(batch, generator)
+        rays = self.choice.of_batch(batch, generator)
         motion = self.motion(batch) if self.motion else None
         free = self._free(batch, rays, motion, generator)
         hits, row = self._hits(batch, rays, motion, generator)
@@ -82,7 +83,7 @@ class RayQueries:
         xyz, kept = _now(motion, rays, xyz, row)
         kept &= batch.grid.contains(xyz)
         xyz, row = self.places.snapped(batch.grid, xyz[kept], generator), row[kept]
-        return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, FREE), rays.weight[row])
+        return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, FREE), self._weight(rays)[row])
 
     def _hits(
         self, batch: Batch, rays: Rays, motion: Motion | None, generator: torch.Generator
@@ -92,8 +93,11 @@ class RayQueries:
         xyz, kept = _now(motion, rays, self.places.hits(rays, generator), row)
         kept &= batch.grid.contains(xyz)
         xyz, row = self.places.snapped(batch.grid, xyz[kept], generator), row[kept]
-        weight = self.occupied_weight * rays.weight[row]
+        weight = self.occupied_weight * self._weight(rays)[row]
         return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, OCCUPIED), weight), row
+
+    def _weight(self, rays: Rays) -> Float[Tensor, "R"]:
+        return rays.weight if self.weigh_geometry else torch.ones_like(rays.weight)
 
     def _unobserved(self, batch: Batch, generator: torch.Generator) -> Sequence[LabelledPoints]:
         """Centres of voxels that no ray of any keyframe at hand passed or ended in."""
@@ -111,8 +115,7 @@ class RayQueries:
     def _semantic(self, rays: Rays, hits: LabelledPoints, row: Int64[Tensor, "N"]) -> LabelledPoints | None:
         if not self.semantic_weight or rays.label is None:
             return None
-        label = rays.label[row]
-        return replace(hits, label=label, weight=self.class_weights.of(label) * rays.weight[row])
+        return replace(hits, label=rays.label[row], weight=rays.weight[row])
 
     def _language(self, rays: Rays, hits: LabelledPoints, row: Int64[Tensor, "N"]) -> LanguageTargets | None:
         if not self.language_weight or rays.feature is None:

@@ -1,0 +1,193 @@
+"""What a model learns from rays: which rays, asked or rendered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lexivox.config.base import Config, Share, Signal, Weight
+
+if TYPE_CHECKING:
+    from lexivox.data.motion import Motion
+    from lexivox.data.types import Batch
+    from lexivox.supervision.base import Supervision
+    from lexivox.supervision.rays import RayChoice
+
+
+class PlacesConfig(Config):
+    """Where along a ray questions are asked; see :class:`lexivox.supervision.ray_points.PlaceRule`."""
+
+    num_free: PositiveInt = 12
+    near_share: Share = 0.5
+    near_m: PositiveFloat = 4.0
+    margin_m: Weight = 0.3
+    thickness_m: Weight = 0.2
+    snap: Share = 0.5
+
+
+class RaysConfig(Config):
+    """Which rays teach; see :class:`lexivox.supervision.rays.RayChoice`.
+
+    Attributes:
+        reach: neighbouring keyframes on each side, if the drive has them; 3 is published.
+        per_sample: rays of a sample and step; 0 = all.
+        share_now: at least this share is of the current keyframe; ``None`` draws from all alike, as published.
+        origin, depth, pixel_offset_px, min_depth_m, max_depth_m, outside: of
+            :class:`lexivox.supervision.ray_geometry.RayGeometry`.
+        moving: rays of other keyframes that hit what moves: kept, dropped by class (published), or by speed of boxes.
+        class_weights: how classes are weighed against their frequency in public training splits.
+        balanced: rare classes are drawn more often, up to ten times.
+        ignore_label: a class that teaches nothing; ``None`` keeps all, as published.
+    """
+
+    reach: Annotated[int, Field(ge=0)] = 0
+    per_sample: Annotated[int, Field(ge=0)] = 8192
+    share_now: Share | None = 0.3
+    origin: Literal["lidar", "camera"] = "lidar"
+    depth: Literal["euclidean", "camera_z"] = "euclidean"
+    pixel_offset_px: float = 0.0
+    min_depth_m: Weight = 1.0
+    max_depth_m: PositiveFloat = 100.0
+    outside: Literal["drop", "keep"] = "drop"
+    moving: Literal["none", "class", "speed"] = "none"
+    min_speed_mps: Weight = 0.5
+    class_weights: Literal["none", "occ3d_voxels", "lidarseg_rays"] = "none"
+    balanced: bool = False
+    ignore_label: int | None = 0
+
+    @property
+    def horizon(self) -> tuple[int, ...]:
+        return tuple(offset for offset in range(-self.reach, self.reach + 1) if offset)
+
+    def build(self) -> RayChoice:
+        from lexivox.data.class_counts import LIDARSEG_RAYS, OCC3D_VOXELS
+        from lexivox.supervision.ray_balance import capped_rarity, log_inverse_frequency
+        from lexivox.supervision.ray_geometry import RayGeometry
+        from lexivox.supervision.rays import MovingFilter, RayChoice
+
+        counts = {"occ3d_voxels": OCC3D_VOXELS, "lidarseg_rays": LIDARSEG_RAYS}
+        own = ("origin", "depth", "pixel_offset_px", "min_depth_m", "max_depth_m", "outside")
+        return RayChoice(
+            geometry=RayGeometry(**self.model_dump(include=set(own))),
+            horizon=self.horizon,
+            rays_per_sample=self.per_sample,
+            share_now=self.share_now,
+            moving=MovingFilter(self.moving, min_speed_mps=self.min_speed_mps),
+            class_weight=tuple(log_inverse_frequency(counts[self.class_weights]).tolist())
+            if self.class_weights != "none"
+            else (),
+            class_chance=tuple(capped_rarity(LIDARSEG_RAYS).tolist()) if self.balanced else (),
+            ignore_label=self.ignore_label,
+        )
+
+
+class RaySignal(Signal):
+    """What learning from rays has in common.
+
+    Attributes:
+        flow: where moving things of other keyframes stand now: nobody asks (the world is static), or by boxes that are
+            tracked ("occupancy flow").
+    """
+
+    rays: RaysConfig = RaysConfig()
+    flow: Literal["none", "boxes"] = "none"
+
+    @property
+    def horizon(self) -> tuple[int, ...]:
+        return self.rays.horizon
+
+    @property
+    def uses_boxes(self) -> bool:
+        return self.flow == "boxes" or self.rays.moving == "speed"
+
+    def motion(self) -> Callable[[Batch], Motion] | None:
+        from functools import partial
+
+        from lexivox.supervision.motion import box_motion
+
+        return partial(box_motion, horizon=self.horizon) if self.flow == "boxes" and self.horizon else None
+
+
+class RayQueriesConfig(RaySignal):
+    """Questions along LiDAR rays; see :class:`lexivox.supervision.ray_queries.RayQueries`."""
+
+    kind: Literal["ray_queries"] = "ray_queries"
+    places: PlacesConfig = PlacesConfig()
+    weight: Weight = 1.0
+    occupied_weight: PositiveFloat = 1.0
+    lovasz: Weight = 0.0
+    unobserved_weight: Weight = 0.1
+    veto: bool = True
+    semantic_weight: Weight = 0.0
+    language_weight: Weight = 0.0
+    weigh_geometry: bool = False
+
+    @property
+    def teaches_classes(self) -> bool:
+        return self.semantic_weight > 0.0
+
+    @property
+    def uses_features(self) -> bool:
+        return self.language_weight > 0.0
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.ray_points import PlaceRule
+        from lexivox.supervision.ray_queries import RayQueries
+
+        return RayQueries(
+            choice=self.rays.build(),
+            places=PlaceRule(**self.places.model_dump()),
+            motion=self.motion(),
+            **self.model_dump(exclude={"kind", "rays", "flow", "places"}),
+        )
+
+
+class RenderingConfig(RaySignal):
+    """Rays rendered through the scene; see :class:`lexivox.supervision.rendering.Rendering` and ``march.Optics``.
+
+    Attributes:
+        far_m: ``None`` = as far as the grid reaches; published 40.
+    """
+
+    kind: Literal["rendering"] = "rendering"
+    density: Literal["voxel_alpha", "sigmoid_per_metre"] = "voxel_alpha"
+    far_m: PositiveFloat | None = None
+    behind_m: PositiveFloat | None = None
+    transparent: tuple[int, ...] = ()
+    match_class: bool = False
+    eps: Weight = 1e-3
+    background: Literal["none", "exit"] = "none"
+    depth: Weight = 0.1
+    depth_loss: Literal["mse", "l1", "huber_log", "silog"] = "l1"
+    weigh_depth: bool = False
+    ending: Weight = 0.0
+    tolerance_m: PositiveFloat = 0.4
+    opacity: Weight = 0.0
+    distortion: Weight = 0.0
+    semantic: Weight = 0.0
+    blend: Literal["logits", "probs"] = "probs"
+    language: Weight = 0.0
+    language_loss: Literal["cosine", "langocc"] = "cosine"
+
+    @property
+    def teaches_classes(self) -> bool:
+        return self.semantic > 0.0
+
+    @property
+    def uses_features(self) -> bool:
+        return self.language > 0.0
+
+    def build(self) -> Supervision:
+        from lexivox.supervision.march import Optics
+        from lexivox.supervision.rendering import Rendering
+
+        light = {"density", "behind_m", "transparent", "match_class", "eps"}
+        return Rendering(
+            choice=self.rays.build(),
+            motion=self.motion(),
+            optics=Optics(far_m=self.far_m or math.inf, **self.model_dump(include=light)),
+            **self.model_dump(exclude={"kind", "rays", "flow", "far_m", *light}),
+        )

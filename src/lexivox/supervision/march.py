@@ -1,0 +1,161 @@
+"""Light through a scene: which places rays pass, what the heads say there, and where the rays therefore end.
+
+Exact: the walk lists every voxel of a ray, and the heads are read once at the centre of every voxel that some ray
+touches, never on the whole grid. Geometry is read first; classes and language only where enough of a ray ends. At
+other keyframes, segments inside something that moves are read where that thing stands now, so one prediction serves
+all moments and no volume is copied (spec occflownet 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from lexivox.data.motion import Motion
+from lexivox.data.types import Rays
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.model import Scene
+from lexivox.ops.render import Density, Weights, composite, extinction_from_logit, render_weights
+from lexivox.ops.walk import Segments, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Optics:
+    """How light runs.
+
+    Attributes:
+        density: what the logit of occupied means for light (spec occflownet A1).
+        far_m: rays end there at the latest.
+        behind_m: rays end so far behind their return; ``None`` lets them run on. What is stopped within that much is
+            all that a return can teach.
+        transparent: classes that rays of other keyframes look through where they are predicted, published as the
+            second half of the filter of moving things (spec 3.2).
+        match_class: a thing only moves with its box where its class is predicted, as published (spec 3.4).
+        eps: classes and language are read where more than this share of some ray ends.
+    """
+
+    density: Density = "voxel_alpha"
+    far_m: float = torch.inf
+    behind_m: float | None = None
+    transparent: tuple[int, ...] = ()
+    match_class: bool = False
+    eps: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a scene must be read for segments of rays.
+
+    Attributes:
+        xyz, batch: the places, each once.
+        row: the place of each segment.
+        is_clear: segments that light passes whatever the scene says.
+    """
+
+    xyz: Float[Tensor, "V 3"]
+    batch: Int64[Tensor, "V"]
+    row: Int64[Tensor, "N"]
+    is_clear: Bool[Tensor, "N"]
+
+
+@dataclass(frozen=True, slots=True)
+class March:
+    """Rays that were followed through a scene.
+
+    Attributes:
+        segments: their pieces.
+        weights: where they end.
+        places: where the scene was read.
+    """
+
+    scene: Scene
+    segments: Segments
+    weights: Weights
+    places: Places
+    eps: float
+
+    def seen(self, head: str, change: Callable[[Tensor], Tensor] = lambda rows: rows) -> Float[Tensor, "R K"]:
+        """Sums of what a head says along each ray, each place weighed by the share of the ray that ends there.
+
+        Args:
+            change: applied to the rows that the head gives, before they are added up.
+        """
+        counts = self.weights.weight.detach() > self.eps
+        used, compact = self.places.row[counts].unique(return_inverse=True)
+        said = self.scene.read(head, self.places.xyz[used], self.places.batch[used])
+        row = torch.zeros_like(self.places.row).masked_scatter(counts, compact)
+        return composite(self.weights.weight, row, change(said.float()), self.segments, self.eps)
+
+
+def march(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | None, optics: Optics) -> March:
+    """Follow rays through a scene."""
+    far_m = torch.full_like(rays.depth_m, optics.far_m)
+    if optics.behind_m is not None:
+        far_m = torch.minimum(far_m, rays.depth_m + optics.behind_m)
+    segments = walk(grid, rays.origins, rays.directions, far_m)
+    places = find_places(scene, grid, rays, segments, motion, optics)
+    logit = scene.read("occupancy", places.xyz, places.batch).float()
+    edge_m = grid.voxel_m3 ** (1.0 / 3.0)
+    extinction = extinction_from_logit(logit[:, 1] - logit[:, 0], edge_m, optics.density)[places.row]
+    extinction = extinction.masked_fill(places.is_clear, 0.0)
+    return March(scene, segments, render_weights(extinction, segments), places, optics.eps)
+
+
+@torch.no_grad()
+def find_places(
+    scene: Scene, grid: VoxelGrid, rays: Rays, segments: Segments, motion: Motion | None, optics: Optics
+) -> Places:
+    """Centres of the voxels that are touched, and the places of now of segments inside what has moved."""
+    ray = segments.ray
+    is_other = rays.offset[ray] != 0
+    is_clear, is_moved = torch.zeros_like(is_other), torch.zeros_like(is_other)
+    xyz_moved = rays.origins[:0]
+    if motion is not None and bool(is_other.any()):
+        rows = is_other.nonzero()[:, 0]
+        middles = segments.middles(rays.origins, rays.directions)[rows].to(rays.origins)
+        moved = motion.to_now(middles, rays.batch[ray[rows]], rays.offset[ray[rows]])
+        moves, vacates = moved.is_moved, moved.is_vacant
+        if optics.match_class:
+            fits = _class_at(scene, moved.xyz, rays.batch[ray[rows]], moves | vacates) == moved.box_label
+            moves, vacates = moves & fits, vacates & fits
+        inside = grid.contains(moved.xyz)
+        is_clear[rows] = vacates | moved.is_unknown | (moves & ~inside)
+        is_moved[rows] = moves & inside & ~is_clear[rows]
+        xyz_moved = moved.xyz[is_moved[rows]]
+    number, row = _voxels(grid, rays, segments, ray)
+    xyz = torch.cat([grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins), xyz_moved])
+    batch = torch.cat([number // grid.num_voxels, rays.batch[ray[is_moved]]])
+    row = row.masked_scatter(is_moved, torch.arange(len(number), len(xyz), device=row.device))
+    if optics.transparent:
+        looked_through = torch.tensor(optics.transparent, device=row.device)
+        said = _class_at(scene, xyz, batch, _used(row[is_other], len(xyz)))
+        is_clear |= is_other & torch.isin(said, looked_through)[row]
+    return Places(xyz, batch, row, is_clear)
+
+
+def _voxels(
+    grid: VoxelGrid, rays: Rays, segments: Segments, ray: Int64[Tensor, "N"]
+) -> tuple[Int64[Tensor, "V"], Int64[Tensor, "N"]]:
+    """Numbers of the touched voxels of all samples, and which of them each segment lies in. No sort: marks."""
+    number = segments.voxel + rays.batch[ray] * grid.num_voxels
+    size = grid.num_voxels * (int(rays.batch.max()) + 1 if len(rays.batch) else 1)
+    touched = _used(number, size)
+    place = touched.cumsum(0) - 1
+    return touched.nonzero()[:, 0], place[number]
+
+
+def _used(number: Int64[Tensor, "N"], size: int) -> Bool[Tensor, "S"]:
+    return torch.zeros(size, dtype=torch.bool, device=number.device).index_fill_(0, number, True)
+
+
+def _class_at(
+    scene: Scene, xyz: Float[Tensor, "N 3"], batch: Int64[Tensor, "N"], wanted: Bool[Tensor, "N"]
+) -> Int64[Tensor, "N"]:
+    """The likeliest class at the wanted places, -1 elsewhere."""
+    said = torch.full_like(batch, -1)
+    said[wanted] = scene.read("semantic", xyz[wanted], batch[wanted]).argmax(dim=-1)
+    return said
