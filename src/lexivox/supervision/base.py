@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lexivox.data.types import Batch
+from lexivox.data.types import Batch, LabelledPoints
 from lexivox.model import Scene
 
 
@@ -26,3 +27,14 @@ def nothing_from(scene: Scene, head: str, batch: Batch) -> Tensor:
     """A loss of 0 that still belongs to a head's graph: no sample of the batch carries what it learns from."""
     place = batch.lidar_origin[:0]
     return scene.read(head, place, torch.zeros(0, dtype=torch.int64, device=place.device)).sum()
+
+
+def join_points(parts: Sequence[LabelledPoints]) -> LabelledPoints:
+    """One after the other; weights only if all have them."""
+    weights = [part.weight for part in parts if part.weight is not None]
+    return LabelledPoints(
+        torch.cat([part.xyz for part in parts]),
+        torch.cat([part.batch for part in parts]),
+        torch.cat([part.label for part in parts]),
+        torch.cat(weights) if len(weights) == len(parts) else None,
+    )

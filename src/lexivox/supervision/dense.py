@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +14,7 @@ from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, focal_cross_entropy, geo_scal, lovasz_softmax, sem_scal
-from lexivox.supervision.base import nothing_from
+from lexivox.supervision.base import join_points, nothing_from
 
 VoxelMask = Literal["none", "lidar", "camera"]
 
@@ -56,13 +55,10 @@ class DenseLabels:
         chosen = [
             self._choose(batch.grid, labels, item, generator) for item, labels in enumerate(batch.voxel_labels or ())
         ]
-        dense = _joined(batch.grid, chosen) if chosen else None
+        dense = join_points(chosen) if chosen else None
         return replace(batch, targets=replace(batch.targets, dense=dense))
 
-    def _choose(
-        self, grid: VoxelGrid, labels: VoxelLabels, item: int, generator: torch.Generator
-    ) -> tuple[Int64[Tensor, "N"], Int64[Tensor, "N"], Int64[Tensor, "N"]]:
-        """Flat numbers of the voxels that are asked, their sample and their labels."""
+    def _choose(self, grid: VoxelGrid, labels: VoxelLabels, item: int, generator: torch.Generator) -> LabelledPoints:
         if labels.grid != grid:
             raise ShapeError(
                 f"labels of voxels must lie on the grid of the batch, {grid.shape} from {grid.lower_m}; got "
@@ -75,7 +71,8 @@ class DenseLabels:
         rows = known.flatten().nonzero()[:, 0]
         if self.max_voxels and len(rows) > self.max_voxels:
             rows = rows[torch.randint(len(rows), (self.max_voxels,), generator=generator)]
-        return rows, torch.full_like(rows, item), labels.label.flatten()[rows]
+        xyz = grid.xyz_from_index(grid.index_from_flat(rows))
+        return LabelledPoints(xyz, torch.full_like(rows, item), labels.label.flatten()[rows])
 
     # ------------------------------------------------------------------------------------------------ terms
 
@@ -141,10 +138,3 @@ class DenseLabels:
         if self.sem_scal:
             terms["sem_scal"] = sem_scal(prob, truth)
         return terms
-
-
-def _joined(
-    grid: VoxelGrid, chosen: Sequence[tuple[Int64[Tensor, "N"], Int64[Tensor, "N"], Int64[Tensor, "N"]]]
-) -> LabelledPoints:
-    rows, owner, label = (torch.cat(parts) for parts in zip(*chosen, strict=True))
-    return LabelledPoints(grid.xyz_from_index(grid.index_from_flat(rows)), owner, label)

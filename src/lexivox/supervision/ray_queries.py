@@ -21,7 +21,7 @@ from lexivox.data.motion import Motion
 from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, LanguageTargets, Rays
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, feature_cosine, lovasz_softmax
-from lexivox.supervision.base import nothing_from
+from lexivox.supervision.base import join_points, nothing_from
 from lexivox.supervision.ray_points import PlaceRule, occupied_wins
 from lexivox.supervision.rays import RayChoice
 
@@ -67,7 +67,7 @@ class RayQueries:
         motion = self.motion(batch) if self.motion else None
         free = self._free(batch, rays, motion, generator)
         hits, row = self._hits(batch, rays, motion, generator)
-        occupancy = _joined([free, hits, *self._unobserved(batch, generator)])
+        occupancy = join_points([free, hits, *self._unobserved(batch, generator)])
         if self.veto:
             occupancy = occupied_wins(batch.grid, occupancy, batch.lidar.xyz, batch.lidar.batch)
         targets = replace(
@@ -189,12 +189,3 @@ def _unseen(batch: Batch, item: int) -> Int64[Tensor, "N"]:
         origins.append(moment.lidar_origin[item].expand(len(xyz[-1]), 3))
     volume = occupancy_from_lidar(batch.grid, torch.cat(origins), torch.cat(xyz))
     return (volume.flatten() == IGNORED).nonzero()[:, 0]
-
-
-def _joined(parts: Sequence[LabelledPoints]) -> LabelledPoints:
-    return LabelledPoints(
-        torch.cat([part.xyz for part in parts]),
-        torch.cat([part.batch for part in parts]),
-        torch.cat([part.label for part in parts]),
-        torch.cat([part.weight for part in parts if part.weight is not None]),
-    )
