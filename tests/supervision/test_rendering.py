@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from helpers import make_sample
 from torch import Tensor, nn
 
 from lexivox.data.collate import collate
-from lexivox.data.motion import Moved
+from lexivox.data.motion import BoxPairs, Motion
 from lexivox.data.types import IGNORED, Rays
 from lexivox.fields import CoordinateField, DenseField
 from lexivox.geometry.grid import VoxelGrid
@@ -305,16 +305,22 @@ def test_class_weights_count_for_depth_when_published():
 # ------------------------------------------------------------------------------------------------------ motion
 
 
-@dataclass
-class Shift:
-    """At other keyframes a thing stood at x in [4, 6); now it stands 4 m further on, at [8, 10)."""
-
-    def to_now(self, xyz: Tensor, batch: Tensor, offset: Tensor) -> Moved:
-        x, other = xyz[:, 0], offset != 0
-        was, is_now = (x >= 4.0) & (x < 6.0) & other, (x >= 8.0) & (x < 10.0) & other
-        moved = torch.where(was[:, None], xyz + torch.tensor([4.0, 0.0, 0.0]), xyz)
-        label = torch.where(was | is_now, 1, -1)
-        return Moved(moved, was, is_now, torch.zeros_like(was), label)
+def driving(then_x: float | None = 5.0, now_x: float | None = 9.0, label: int = 1) -> Motion:
+    """At the keyframes beside, a thing 2 m long stood around x = 5 m; now it stands 4 m further on."""
+    place = [[0.0 if x is None else x, 0.0, 0.2] for x in (then_x, now_x)] * 2
+    then, now = torch.tensor(place[::2]), torch.tensor(place[1::2])
+    pairs = BoxPairs(
+        group=torch.tensor([0, 1]),
+        center_then=then,
+        yaw_then=torch.zeros(2),
+        center_now=now,
+        yaw_now=torch.zeros(2),
+        half_m=torch.tensor([[1.0, 1.5, 1.5]] * 2),
+        label=torch.tensor([label] * 2),
+        has_then=torch.tensor([then_x is not None] * 2),
+        has_now=torch.tensor([now_x is not None] * 2),
+    )
+    return Motion.of_pairs(GRID, (-1, 1), 1, pairs, margin_m=0.0)
 
 
 def car_and_wall(channels: int = 3) -> Tensor:
@@ -324,7 +330,7 @@ def car_and_wall(channels: int = 3) -> Tensor:
     return volume
 
 
-def depth_m(rays: Rays, motion: Shift | None, optics: Optics | None = None) -> list[float]:
+def depth_m(rays: Rays, motion: Motion | None, optics: Optics | None = None) -> list[float]:
     followed = march(volume_scene(car_and_wall(), semantic=(1, 3)), GRID, rays, motion, optics or Optics())
     return followed.weights.moment_m.tolist()
 
@@ -332,21 +338,16 @@ def depth_m(rays: Rays, motion: Shift | None, optics: Optics | None = None) -> l
 def test_flow_puts_things_where_they_were_and_takes_them_from_where_they_are():
     """The ray of now sees the car at 8 m. That of another keyframe sees it at 4 m."""
     rays = straight(2, offset=torch.tensor([0, 1]))
-    assert depth_m(rays, Shift()) == pytest.approx([8.0, 4.0], abs=0.05)
+    assert depth_m(rays, driving()) == pytest.approx([8.0, 4.0], abs=0.05)
     assert depth_m(rays, None) == pytest.approx([8.0, 8.0], abs=0.05)
 
 
 def test_where_no_car_is_predicted_nothing_moves():
     """Published: a box moves voxels of its class only. Here the box is said to be of class 0, so the car stays."""
 
-    class Mistaken(Shift):
-        def to_now(self, xyz, batch, offset):
-            moved = super().to_now(xyz, batch, offset)
-            return replace(moved, box_label=torch.where(moved.box_label == 1, 0, -1))
-
     rays = straight(2, offset=torch.tensor([0, 1]))
-    assert depth_m(rays, Shift(), Optics(match_class=True)) == pytest.approx([8.0, 4.0], abs=0.05)
-    assert depth_m(rays, Mistaken(), Optics(match_class=True)) == pytest.approx([8.0, 8.0], abs=0.05)
+    assert depth_m(rays, driving(), Optics(match_class=True)) == pytest.approx([8.0, 4.0], abs=0.05)
+    assert depth_m(rays, driving(label=0), Optics(match_class=True)) == pytest.approx([8.0, 8.0], abs=0.05)
 
 
 def test_the_filter_looks_through_what_is_predicted_to_move():
@@ -368,11 +369,7 @@ def test_with_the_filter_a_moved_thing_gets_no_gradient_from_other_keyframes(tra
 
 
 def test_returns_without_a_counterpart_are_left_out():
-    class Unknown(Shift):
-        def to_now(self, xyz, batch, offset):
-            moved = super().to_now(xyz, batch, offset)
-            return replace(moved, is_unknown=(offset != 0))
-
+    """At the other keyframe a thing stood where the ray ended that is nowhere now."""
     rays = straight(2, depth_m=8.2, offset=torch.tensor([0, 1]))
     terms = Rendering(depth=1.0, depth_loss="mse", motion=lambda batch: Unknown())(
         volume_scene(car_and_wall()), batch_with(rays)
