@@ -17,7 +17,7 @@ def add_import_weights(verbs: argparse._SubParsersAction) -> None:
     parser = new_verb(
         verbs,
         "import-weights",
-        "make a run folder of released POP-3D or TPVFormer weights, after checking every name and shape",
+        "make a run folder of released weights (POP-3D, TPVFormer, OccFlowNet), after checking every name and shape",
         "  lexivox import-weights pop3d_weights.pth --recipe pop3d --out runs/pop3d --text models/clip-b16\n"
         "  lexivox view runs/pop3d",
     )

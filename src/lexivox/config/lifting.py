@@ -64,6 +64,7 @@ class LiftSplatConfig(Config):
     """Images to a volume by depth (OccFlowNet spec 1 and 8). The finest level that ``image`` gives out is lifted.
 
     Attributes:
+        weights: a checkpoint of BEVDet's family to start from; see docs/lifting.md.
         past: keyframes before the current one whose volumes are looked at too; 1 as published.
         stereo: compare each keyframe with the one before it, in the finest level of the image backbone; as published
             the two finest are no part of the pyramid (``image.skip_levels``).
@@ -74,6 +75,7 @@ class LiftSplatConfig(Config):
 
     kind: Literal["lift_splat"] = "lift_splat"
     image: ImageConfig
+    weights: str | None = None
     bins: DepthBinsConfig = DepthBinsConfig()
     depth_net: DepthNetConfig = DepthNetConfig()
     context_channels: PositiveInt = 32
@@ -93,7 +95,7 @@ class LiftSplatConfig(Config):
         from lexivox.encoders.lift_plan import LiftRules
         from lexivox.encoders.lift_splat import LiftSplatEncoder
 
-        return LiftSplatEncoder(
+        encoder = LiftSplatEncoder(
             grid,
             image=self.image.build(fetch_weights),
             depth_net=self._depth_net(),
@@ -104,6 +106,12 @@ class LiftSplatConfig(Config):
             norm=self.norm,
             rules=LiftRules(**self.rules.model_dump()),
         )
+        if self.weights and fetch_weights:
+            from lexivox.weights.checkpoint import read_checkpoint
+            from lexivox.weights.lift import fill_lift_encoder
+
+            fill_lift_encoder(encoder, read_checkpoint(self.weights), self.weights)
+        return encoder
 
     def _depth_net(self) -> DepthNet:
         from lexivox.encoders.depth_net import DepthNet

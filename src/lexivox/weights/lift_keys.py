@@ -27,3 +27,27 @@ DEPTH_NET = (
     ("depth.4.*", "depth_conv.4.*"),
 )
 """Of the depth network, the first that fits."""
+
+_VOLUME = (
+    ("frame_block.#", "pre_process_net.layers.0.#"),
+    ("volume.stages.#.#", "img_bev_encoder_backbone.layers.#.#"),
+)
+
+LIFT = (
+    ("image.backbone.*", "img_backbone.*"),
+    ("image.pyramid.lateral.#.*", "img_neck.lateral_convs.#.conv.*"),
+    ("image.pyramid.smooth.#.*", "img_neck.fpn_convs.#.conv.*"),
+    *((f"depth_net.{ours}", f"img_view_transformer.depth_net.{theirs}") for ours, theirs in DEPTH_NET),
+    *((f"{ours}.conv#.conv.*", f"{theirs}.conv#.conv.*") for ours, theirs in _VOLUME),
+    *((f"{ours}.conv#.norm.*", f"{theirs}.conv#.bn.*") for ours, theirs in _VOLUME),
+    *((f"{ours}.shortcut.conv.*", f"{theirs}.downsample.conv.*") for ours, theirs in _VOLUME),
+    *((f"{ours}.shortcut.norm.*", f"{theirs}.downsample.bn.*") for ours, theirs in _VOLUME),
+    ("volume.join.conv.*", "img_bev_encoder_neck.conv.conv.*"),
+    ("volume.join.norm.*", "img_bev_encoder_neck.conv.bn.*"),
+    ("volume.last.*", "final_conv.conv.*"),
+)
+"""Of the encoder, the first that fits. Heads have no names here: see :mod:`lexivox.weights.lift`."""
+
+IMAGE_BRANCH = ("img_backbone.", "img_neck.", "img_view_transformer.")
+VOLUME_BRANCH = ("pre_process_net.", "img_bev_encoder_backbone.", "img_bev_encoder_neck.", "final_conv.")
+"""Prefixes of published names; a detector has the first branch and something flat instead of the second."""

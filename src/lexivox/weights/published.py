@@ -1,4 +1,4 @@
-"""Whole published models: POP-3D, and TPVFormer as the supervised model with a class per voxel."""
+"""Whole published models: POP-3D, TPVFormer as the supervised model with a class per voxel, and BEVDet's family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from lexivox.errors import WeightsError
 from lexivox.weights.keys import DERIVED, PLANES, modern_name, published_names
+from lexivox.weights.lift import fill_heads, fill_lift_encoder
+from lexivox.weights.lift_keys import VOLUME_BRANCH
 from lexivox.weights.match import fill
+
+LIFTING = "encoder.depth_net."
+"""Models with such arrays lift images."""
 
 ADVICE = "Import it with the recipe it was trained with; docs/weights.md says what fits what: "
 
@@ -34,7 +39,8 @@ class ImportReport:
 
 
 def fill_published(model: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> ImportReport:
-    """Fill a model of ours with a released POP-3D or TPVFormer checkpoint.
+    """Fill a model of ours with a released checkpoint: of POP-3D or TPVFormer, or, where it lifts images, of BEVDet's
+    family (OccFlowNet, BEVStereo4D-Occ and others).
 
     Args:
         found: what :func:`lexivox.weights.checkpoint.read_checkpoint` gave.
@@ -46,6 +52,8 @@ def fill_published(model: nn.Module, found: Mapping[str, Tensor], path: str | Pa
         WeightsError: the file and the model differ in any name or shape, or the file's reference points lie
             elsewhere than the model's, that is, it was trained on another grid.
     """
+    if any(name.startswith(LIFTING) for name in model.state_dict()):
+        return _fill_lifting(model, found, path)
     given = {modern_name(name): tensor for name, tensor in found.items()}
     if len(given) < len(found):
         raise WeightsError(f"a checkpoint must name every array once; got old and new names of one. Check: {path}")
@@ -58,6 +66,21 @@ def fill_published(model: nn.Module, found: Mapping[str, Tensor], path: str | Pa
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         renamed=tuple(name for name in found if modern_name(name) != name),
         dropped=tuple(name for name in given if name in DERIVED),
+    )
+
+
+def _fill_lifting(model: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> ImportReport:
+    left = fill_lift_encoder(model.encoder, found, path)  # type: ignore[arg-type]
+    if any(name.startswith(VOLUME_BRANCH) for name in left) or not any(n.startswith(VOLUME_BRANCH) for n in found):
+        raise WeightsError(
+            "a published model must have a network over voxels; got a detector, which an encoder can start from. "
+            f"Set encoder.weights to the file and train: {path}"
+        )
+    taken = fill_heads(model.heads, {name: found[name] for name in left}, path)  # type: ignore[arg-type]
+    return ImportReport(
+        num_arrays=len(model.state_dict()),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        dropped=tuple(name for name in left if name not in taken),
     )
 
 
