@@ -30,7 +30,7 @@ def add_doctor(verbs: argparse._SubParsersAction) -> None:
 
 def _run_doctor(arguments: argparse.Namespace) -> None:
     from lexivox.data.datasets import open_dataset
-    from lexivox.data.doctor import diagnose, with_volumes
+    from lexivox.data.doctor.examine import diagnose, with_volumes
     from lexivox.errors import DataError
 
     require_positive("--samples", arguments.samples)

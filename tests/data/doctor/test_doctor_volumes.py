@@ -10,7 +10,7 @@ import torch
 
 from lexivox.data.classes import PANDASET9
 from lexivox.data.datasets import open_dataset
-from lexivox.data.doctor_labels import Reading, check_labels
+from lexivox.data.doctor.volumes import Reading, check_labels
 from lexivox.data.label_builder import LabelPolicy, build_labels
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
@@ -37,8 +37,8 @@ def verdicts(sample, volume, grid, classes=PANDASET9):
 def test_nothing_is_wrong_with_untouched_labels(case):
     for grid, (sample, volume) in case.items():
         results = verdicts(sample, volume, grid)
-        assert [severity for severity, _ in results] == ["ok", "ok", "ok"], results
-        assert results[0][1].startswith("axes, frame and origin of the volume fit the sweep")
+        assert [found.severity for found in results] == ["ok", "ok", "ok"], results
+        assert results[0].text.startswith("axes, frame and origin of the volume fit the sweep")
 
 
 PLANTED = [(order, flipped) for order in permutations(range(3)) for flipped in product((False, True), repeat=3)][1:]
@@ -51,42 +51,42 @@ def test_every_signed_permutation_is_found(case, order, flipped):
     planted = volume.flip([axis for axis in range(3) if flipped[axis]]).permute(inverse)
     mend = Reading(order, flipped).mend(Reading())
     assert torch.equal(Reading(order, flipped).apply(planted), volume)
-    (severity, text), *_ = verdicts(sample, planted, CUBE)
-    assert severity == "error"
-    assert mend in text
+    found, *_ = verdicts(sample, planted, CUBE)
+    assert (found.severity, found.fault) == ("error", "axes")
+    assert mend in found.text
 
 
 def test_a_volume_in_another_order_of_axes_is_read_by_its_shape(case):
     sample, volume = case[FLAT]
-    (severity, text), *_ = verdicts(sample, volume.permute(2, 1, 0), FLAT)
-    assert severity == "error"
-    assert "(impossible) but would" in text
-    assert "transpose it with (2, 1, 0)" in text
+    found, *_ = verdicts(sample, volume.permute(2, 1, 0), FLAT)
+    assert (found.severity, found.fault) == ("error", "axes")
+    assert "(impossible) but would" in found.text
+    assert "transpose it with (2, 1, 0)" in found.text
 
 
 @pytest.mark.parametrize("shift", [(0.5, 0.5, 0.5), (-0.5, 0.0, 0.0), (0.0, 0.0, 0.5)])
 def test_half_a_voxel_is_found(case, shift):
     sample, volume = case[FLAT]
     lower = tuple(low - s * size for low, s, size in zip(FLAT.lower_m, shift, FLAT.voxel_size_m, strict=True))
-    (severity, text), *_ = verdicts(sample, volume, replace(FLAT, lower_m=lower))
-    assert severity == "error"
-    assert f"move its grid by ({', '.join(f'{s:+g}' for s in shift)}) voxels" in text
+    found, *_ = verdicts(sample, volume, replace(FLAT, lower_m=lower))
+    assert (found.severity, found.fault) == ("error", "half-voxel")
+    assert f"move its grid by ({', '.join(f'{s:+g}' for s in shift)}) voxels" in found.text
 
 
 def test_the_wrong_frame_is_found(case):
     sample, volume = case[FLAT]
-    (severity, text), *_ = verdicts(sample, volume, replace(FLAT, frame="lidar"))
-    assert severity == "error"
-    assert "take it for a volume in the 'ego' frame, not 'lidar'" in text
+    found, *_ = verdicts(sample, volume, replace(FLAT, frame="lidar"))
+    assert (found.severity, found.fault) == ("error", "frame")
+    assert "take it for a volume in the 'ego' frame, not 'lidar'" in found.text
 
 
 def test_classes_off_by_one_are_found(case):
     sample, volume = case[FLAT]
     planted = torch.where((volume > 0) & (volume < 9), volume + 1, volume)
     results = verdicts(sample, planted, FLAT)
-    assert results[0][0] == "ok"
-    assert results[-1][0] == "error"
-    assert "if every class is numbered -1: the table is off by one" in results[-1][1]
+    assert results[0].severity == "ok"
+    assert (results[-1].severity, results[-1].fault) == ("error", "off-by-one")
+    assert "if every class is numbered -1: the table is off by one" in results[-1].text
 
 
 def test_free_and_ignored_exchanged_are_found(case):
@@ -94,23 +94,27 @@ def test_free_and_ignored_exchanged_are_found(case):
     free, ignore = PANDASET9.free, PANDASET9.ignore
     planted = volume.clone()
     planted[volume == free], planted[volume == ignore] = ignore, free
-    assert any("are exchanged" in text for severity, text in verdicts(sample, planted, FLAT) if severity == "error")
+    found = {found.fault: found for found in verdicts(sample, planted, FLAT) if found.severity == "error"}
+    assert "are exchanged" in found["free-ignored"].text
 
 
 def test_labels_of_another_keyframe_do_not_fit(drive, case):
     sample, _ = case[FLAT]
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 11, FLAT.shape, generator=generator).to(torch.uint8)
-    (severity, text), *_ = verdicts(sample, noise, FLAT)
-    assert severity == "error"
-    assert "is it of this keyframe?" in text
+    found, *_ = verdicts(sample, noise, FLAT)
+    assert (found.severity, found.fault) == ("error", "no-fit")
+    assert "is it of this keyframe?" in found.text
 
 
 def test_bad_input(case):
     sample, volume = case[FLAT]
     with pytest.raises(ShapeError, match="volumes must be as many as samples, 1; got 2"):
         list(check_labels([sample], [volume, volume], FLAT, PANDASET9))
-    ((severity, text),) = verdicts(sample, volume[:5], FLAT)
-    assert (severity, text) == ("error", "a volume of (5, 40, 8) has no reading on a grid of (50, 40, 8)")
-    ((severity, text),) = verdicts(sample, torch.where(volume == 1, 77, volume), FLAT)
-    assert text == "numbers [77] are no classes of pandaset9: choose its table"
+    (found,) = verdicts(sample, volume[:5], FLAT)
+    assert (found.fault, found.text) == ("shape", "a volume of (5, 40, 8) has no reading on a grid of (50, 40, 8)")
+    (found,) = verdicts(sample, torch.where(volume == 1, 77, volume), FLAT)
+    assert (found.fault, found.text) == (
+        "unknown-classes",
+        "numbers [77] are no classes of pandaset9: choose its table",
+    )

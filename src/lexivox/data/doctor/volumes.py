@@ -6,10 +6,9 @@ swapped, the grid is moved by half a voxel or the other frame is meant, then tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
-from typing import Literal
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -17,12 +16,11 @@ from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
+from lexivox.data.doctor.report import Finding, Findings
 from lexivox.data.labels import occupancy_from_lidar
 from lexivox.data.types import FREE, IGNORED, OCCUPIED, Sample
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import GridFrame, VoxelGrid
-
-Result = tuple[Literal["ok", "warning", "error"], str]
 
 MIN_MARGIN = 0.06
 """Another reading counts when it fits better by this much: 1 is a perfect fit, 0 that of chance."""
@@ -51,6 +49,12 @@ class Reading:
         """The volume in the axes of the grid."""
         return volume.permute(self.order).flip([axis for axis in range(3) if self.flipped[axis]])
 
+    def fault(self, given: Reading) -> str:
+        """Name of the fault of a file that was taken for ``given``: the grossest where there are several."""
+        if self.order != given.order or self.flipped != given.flipped:
+            return "axes"
+        return "frame" if self.frame != given.frame else "half-voxel"
+
     def mend(self, given: Reading) -> str:
         """What to do to a file that was taken for ``given``."""
         steps = []
@@ -73,7 +77,7 @@ def check_labels(
     grid: VoxelGrid,
     classes: ClassTable,
     point_classes: ClassTable | None = None,
-) -> Iterator[Result]:
+) -> Findings:
     """Compare volumes of classes, as they came from their files, with the sweeps of their keyframes.
 
     Args:
@@ -90,7 +94,8 @@ def check_labels(
         raise ShapeError(f"volumes must be as many as samples, {len(samples)}; got {len(volumes)}.")
     strange = [n for v in volumes for n in v.unique().tolist() if not _is_class(n, classes)]
     if strange:
-        yield "error", f"numbers {sorted(set(strange))[:5]} are no classes of {classes.name}: choose its table"
+        text = f"numbers {sorted(set(strange))[:5]} are no classes of {classes.name}: choose its table"
+        yield Finding("error", text, "unknown-classes")
         return
     given = Reading(frame=grid.frame)
     best = yield from _check_axes(samples, volumes, grid, classes, given)
@@ -107,8 +112,8 @@ def _is_class(number: int, classes: ClassTable) -> bool:
 
 def _check_axes(
     samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable, given: Reading
-) -> Iterator[Result]:
-    """Yields results; its value is the reading that fits, without the shift, or None."""
+) -> Generator[Finding, None, Reading | None]:
+    """Yields findings; its value is the reading that fits, without the shift, or None."""
     readings = [
         Reading((a, b, c), (flip_a, flip_b, flip_c), frame=frame)
         for frame in ("ego", "lidar")
@@ -117,7 +122,8 @@ def _check_axes(
         if tuple(volumes[0].shape[axis] for axis in (a, b, c)) == grid.shape
     ]
     if not readings:
-        yield "error", f"a volume of {tuple(volumes[0].shape)} has no reading on a grid of {grid.shape}"
+        text = f"a volume of {tuple(volumes[0].shape)} has no reading on a grid of {grid.shape}"
+        yield Finding("error", text, "shape")
         return None
     fits = {}
     for frame in ("ego", "lidar"):
@@ -134,13 +140,16 @@ def _check_axes(
     found = replace(best, shift=shift) if moved[shift] > fits[best] + MIN_MARGIN else best
     fit = max(moved[shift], fits[best]) if found.shift != (0.0, 0.0, 0.0) else fits[best]
     if fit < MIN_FIT:
-        yield "error", f"no reading of the volume fits the sweep ({fit:.2f}, chance is 0): is it of this keyframe?"
+        text = f"no reading of the volume fits the sweep ({fit:.2f}, chance is 0): is it of this keyframe?"
+        yield Finding("error", text, "no-fit")
         return None
     if found == given:
-        yield "ok", f"axes, frame and origin of the volume fit the sweep ({fit:.2f}; 1 is perfect, 0 is chance)"
+        text = f"axes, frame and origin of the volume fit the sweep ({fit:.2f}; 1 is perfect, 0 is chance)"
+        yield Finding("ok", text)
     else:
         now = f"{fits[given]:.2f}" if given in fits else "impossible"
-        yield "error", f"the volume does not fit the sweep ({now}) but would ({fit:.2f}): {found.mend(given)}"
+        text = f"the volume does not fit the sweep ({now}) but would ({fit:.2f}): {found.mend(given)}"
+        yield Finding("error", text, found.fault(given))
     return best
 
 
@@ -165,9 +174,7 @@ def _observed(sample: Sample, grid: VoxelGrid, reading: Reading) -> Tensor:
     return occupancy_from_lidar(moved, transform.translation.float(), transform.apply(sample.lidar.xyz))
 
 
-def _check_free(
-    samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable
-) -> Iterator[Result]:
+def _check_free(samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable) -> Findings:
     """Are free and ignored mixed up? What rays pass must be called free more often than what none reached."""
     passed, unseen = [], []
     for sample, label in zip(samples, volumes, strict=True):
@@ -178,13 +185,13 @@ def _check_free(
     free_here = float((here == classes.free).double().mean())
     ignored_here = float((here == classes.ignore).double().mean())
     if ignored_here > 0.5 and float((there == classes.free).double().mean()) > free_here:
-        yield (
-            "error",
+        text = (
             f"{ignored_here:.0%} of the voxels that rays pass are ignored and {free_here:.0%} free: "
-            f"{classes.free} and {classes.ignore} are exchanged, or unobserved voxels were filled with free",
+            f"{classes.free} and {classes.ignore} are exchanged, or unobserved voxels were filled with free"
         )
+        yield Finding("error", text, "free-ignored")
     else:
-        yield "ok", f"{free_here:.0%} of the voxels that rays pass are free, {ignored_here:.0%} ignored"
+        yield Finding("ok", f"{free_here:.0%} of the voxels that rays pass are free, {ignored_here:.0%} ignored")
 
 
 def _check_classes(
@@ -193,7 +200,7 @@ def _check_classes(
     grid: VoxelGrid,
     classes: ClassTable,
     point_classes: ClassTable,
-) -> Iterator[Result]:
+) -> Findings:
     """Do voxels carry the class of the points inside, or that of a neighbour in the table?"""
     same_name = torch.tensor([classes.names.index(n) if n in classes.names else -1 for n in point_classes.names])
     said, true = [], []
@@ -209,15 +216,17 @@ def _check_classes(
         yield _off_by(torch.cat(said), torch.cat(true), classes)
 
 
-def _off_by(said: Int64[Tensor, "P"], true: Int64[Tensor, "P"], classes: ClassTable) -> Result:
+def _off_by(said: Int64[Tensor, "P"], true: Int64[Tensor, "P"], classes: ClassTable) -> Finding:
     kept = (true >= 0) & (true != classes.free) & (true != classes.ignore)
     kept &= (said != classes.free) & (said != classes.ignore)
     said, true = said[kept], true[kept]
     if len(said) < 100:
-        return "warning", f"only {len(said)} labelled points lie in occupied voxels, too few to check the classes"
+        text = f"only {len(said)} labelled points lie in occupied voxels, too few to check the classes"
+        return Finding("unsure", text)
     agree = {k: float((said + k == true).double().mean()) for k in (-1, 0, 1)}
     best = max(agree, key=agree.__getitem__)
     text = f"{agree[0]:.0%} of the labelled points lie in a voxel of their class"
     if best and agree[best] > max(0.5, 2 * agree[0]):
-        return "error", f"{text}, {agree[best]:.0%} if every class is numbered {best:+d}: the table is off by one"
-    return ("ok", text) if agree[0] > 0.3 else ("warning", f"{text}: is it the right table?")
+        text = f"{text}, {agree[best]:.0%} if every class is numbered {best:+d}: the table is off by one"
+        return Finding("error", text, "off-by-one")
+    return Finding("ok", text) if agree[0] > 0.3 else Finding("warning", f"{text}: is it the right table?", "table")

@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from lexivox.data.classes import ClassTable
-from lexivox.data.doctor_checks import check_edges, check_ground, check_points, check_times, check_views
-from lexivox.data.doctor_labels import check_labels
-from lexivox.data.doctor_pictures import birds_eye, contact_sheet
+from lexivox.data.doctor.edges import edge_views
+from lexivox.data.doctor.files import check_files
+from lexivox.data.doctor.pictures import birds_eye, contact_sheet
+from lexivox.data.doctor.projection import check_projection
+from lexivox.data.doctor.report import DoctorReport, Finding, Findings
+from lexivox.data.doctor.sweeps import check_ground, check_points, check_times, check_turns, check_views
+from lexivox.data.doctor.timing import motions
+from lexivox.data.doctor.volumes import check_labels
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.data.volume_files import read_volume
 from lexivox.errors import DataError
-
-Severity = Literal["ok", "warning", "error"]
-MAX_LISTED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. ``error``: cannot be used so; ``warning``: look at the pictures."""
-
-    severity: Severity
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class DoctorReport:
-    """What was found, and the pictures that were made."""
-
-    dataset: str
-    num_samples: int
-    findings: tuple[Finding, ...]
-    pictures: tuple[Path, ...]
-
-    @property
-    def ok(self) -> bool:
-        """True when nothing stands against using the data; warnings may remain."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def text(self) -> str:
-        """The report as lines for a terminal."""
-        marks = {"ok": "  ok     ", "warning": "  WARNING", "error": "  ERROR  "}
-        lines = [f"{self.dataset}: {self.num_samples} keyframes"]
-        lines += [f"{marks[finding.severity]}  {finding.text}" for finding in self.findings]
-        lines += [f"  picture  {path}" for path in self.pictures]
-        lines.append("usable" if self.ok else "not usable as it is")
-        return "\n".join(lines)
 
 
 @runtime_checkable
@@ -68,20 +38,26 @@ def diagnose(dataset: SampleDataset, out_dir: Path | None, num_samples: int = 4)
         out_dir: folder for the pictures; ``None`` makes none.
         num_samples: keyframes to read.
     """
-    findings = [_check_size(dataset), *_check_files(dataset)]
+    findings = [_size(dataset), *_files(dataset)]
     pictures: list[Path] = []
-    samples: list[Sample] = []
+    read: dict[int, Sample] = {}
     for index in _spread(len(dataset), num_samples):
         try:
-            samples.append(dataset[index])
+            read[index] = dataset[index]
         except DataError as error:
-            findings.append(Finding("error", str(error)))
+            findings.append(Finding("error", str(error), "unreadable"))
             continue
-        findings += _examine(samples[-1])
+        findings += _examine(read[index])
         if out_dir is not None:
-            pictures += _draw(samples[-1], Path(out_dir))
-    findings += [Finding(*finding) for finding in check_edges(samples)]
+            pictures += _draw(read[index], Path(out_dir))
+    findings += [*check_turns(list(read.values())), *_projection(dataset, read)]
     return DoctorReport(dataset.name, len(dataset), tuple(findings), tuple(pictures))
+
+
+def _projection(dataset: SampleDataset, read: dict[int, Sample]) -> Findings:
+    whole = {index: sample for index, sample in read.items() if sample.lidar.num_points}
+    views = [view for sample in whole.values() for view in edge_views(sample)]
+    return check_projection(views, motions(dataset, list(whole), list(whole.values())))
 
 
 def _spread(count: int, wanted: int) -> Sequence[int]:
@@ -90,30 +66,22 @@ def _spread(count: int, wanted: int) -> Sequence[int]:
     return [round(float(i)) for i in torch.linspace(0, count - 1, wanted)]
 
 
-def _check_size(dataset: SampleDataset) -> Finding:
+def _size(dataset: SampleDataset) -> Finding:
     if len(dataset) == 0:
-        return Finding("error", "the data set holds no keyframe; choose another split or folder")
+        return Finding("error", "the data set holds no keyframe; choose another split or folder", "no-keyframes")
     drives = len(set(dataset.drives))
     return Finding("ok", f"{len(dataset)} keyframes of {drives} drives, tables complete")
 
 
-def _check_files(dataset: SampleDataset) -> list[Finding]:
-    if not isinstance(dataset, ListsFiles):
-        return []
-    total, bad = 0, []
-    for path in dataset.files():
-        total += 1
-        if not path.is_file() or path.stat().st_size == 0:
-            bad.append(path)
-    if not bad:
-        return [Finding("ok", f"all {total} files are there and none is empty")]
-    listed = "".join(f"\n             {path}" for path in bad[:MAX_LISTED])
-    return [Finding("error", f"{len(bad)} of {total} files are missing or empty, the first:{listed}")]
+def _files(dataset: SampleDataset) -> Findings:
+    return check_files(list(dataset.files())) if isinstance(dataset, ListsFiles) else iter(())
 
 
 def _examine(sample: Sample) -> list[Finding]:
     checks = (check_points, check_ground, check_views, check_times)
-    return [Finding(severity, f"{sample.token}: {text}") for check in checks for severity, text in check(sample)]
+    if sample.lidar.num_points == 0:
+        checks = (check_points,)
+    return [replace(found, text=f"{sample.token}: {found.text}") for check in checks for found in check(sample)]
 
 
 def _draw(sample: Sample, folder: Path) -> list[Path]:
@@ -149,5 +117,4 @@ def with_volumes(report: DoctorReport, dataset: SampleDataset, folder: Path, num
     samples = [dataset[index] for index in chosen]
     points = table if samples[0].point_labels is not None else None
     results = check_labels(samples, [f.label for f in files], files[0].grid, files[0].classes, points)
-    found += [Finding(*result) for result in results]
-    return replace(report, findings=(*report.findings, *found))
+    return replace(report, findings=(*report.findings, *found, *results))

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from lexivox.data.datasets import open_dataset
-from lexivox.data.doctor import diagnose
-from lexivox.data.doctor_checks import check_edges, check_ground, check_points, check_times, check_views
-from lexivox.data.doctor_pictures import depth_colors
+from lexivox.data.doctor.examine import diagnose
+from lexivox.data.doctor.pictures import depth_colors
+from lexivox.data.doctor.sweeps import check_ground, check_points, check_times, check_turns, check_views
 from lexivox.geometry.transform import RigidTransform
 
 
@@ -29,7 +29,7 @@ def samples(drive):
 def test_a_healthy_drive(drive, tmp_path):
     report = diagnose(drive, tmp_path / "out", num_samples=1)
     assert report.ok
-    assert {finding.severity for finding in report.findings} == {"ok"}
+    assert report.faults == ()
     text = report.text()
     for part in (
         "all 16 files are there",
@@ -47,7 +47,7 @@ def test_a_healthy_drive(drive, tmp_path):
 def test_the_real_nuscenes_samples_are_healthy(realdata, tmp_path):
     report = diagnose(open_dataset("nuscenes", realdata / "nuscenes", boxes=True), tmp_path)
     assert report.ok
-    assert {finding.severity for finding in report.findings} == {"ok"}
+    assert report.faults == ()
     assert len(report.pictures) == 4
 
 
@@ -55,49 +55,50 @@ def test_without_a_folder_no_picture_is_made(drive):
     assert diagnose(drive, None, num_samples=1).pictures == ()
 
 
-def _turned(sample, yaw_rad):
-    """All cameras turned about the car's vertical axis: a wrong calibration."""
-    turn = RigidTransform.from_yaw(yaw_rad)
-    views = [replace(view, ego_from_cam=turn @ view.ego_from_cam) for view in sample.views]
-    return replace(sample, views=tuple(views))
-
-
-def test_turned_cameras_are_noticed(samples):
-    (healthy,) = check_edges(samples)
-    assert healthy[0] == "ok"
-    # The wide cameras have 930 px focal length: 0.04 rad are 37 px of 1920, 1.9 % of the width.
-    (finding,) = check_edges([_turned(sample, 0.04) for sample in samples])
-    assert finding[0] == "warning"
-    assert "clearly stronger when shifted by -2.0 % of the width" in finding[1]
-
-
 def test_a_wrong_frame_is_noticed(samples):
     sample = samples[0]
     raised = replace(sample, ego_from_lidar=RigidTransform.from_yaw(0.0, (0.0, 0.0, 5.0)))
-    ((severity, text),) = check_ground(raised)
-    assert severity == "warning"
-    assert "expected near 0; is the pose of the LiDAR on the car right?" in text
+    (found,) = check_ground(raised)
+    assert (found.severity, found.fault) == ("warning", "ground")
+    assert "expected near 0; is the pose of the LiDAR on the car right, or its inverse?" in found.text
     backwards = replace(sample.views[0], ego_from_cam=RigidTransform.from_yaw(0.0, (0.0, 0.0, 900.0)))
-    results = list(check_views(replace(sample, views=(backwards,))))
-    assert results[1][0] == "warning"
-    assert "front_camera sees 0.00% of the points" in results[1][1]
+    _, found = check_views(replace(sample, views=(backwards,)))
+    assert (found.severity, found.fault) == ("warning", "few-points")
+    assert "front_camera sees 0.00% of the points" in found.text
     late = replace(sample.views[0], timestamp_ns=sample.timestamp_ns + 500_000_000)
-    assert list(check_times(replace(sample, views=(late,))))[1] == (
-        "warning",
-        "front_camera fired +500 ms from the LiDAR; things that move will not line up",
-    )
+    _, found = check_times(replace(sample, views=(late,)))
+    assert found.fault == "late-camera"
+    assert found.text == "front_camera fired +500 ms from the LiDAR; things that move will not line up"
     broken = replace(sample.lidar, xyz=sample.lidar.xyz * torch.nan)
-    assert next(check_points(replace(sample, lidar=broken)))[0] == "error"
+    assert next(check_points(replace(sample, lidar=broken))).fault == "strange-points"
+
+
+def _part(sample, kept):
+    cut = {name: getattr(sample.lidar, name)[kept] for name in ("xyz", "intensity", "ring", "batch")}
+    return replace(sample, lidar=replace(sample.lidar, **cut))
+
+
+def test_sweeps_without_points_or_with_a_part_of_them(samples):
+    sample = samples[0]
+    none = _part(sample, torch.zeros(sample.lidar.num_points, dtype=torch.bool))
+    (found,) = check_points(none)
+    assert (found.severity, found.fault) == ("error", "empty-sweep")
+    few = _part(sample, torch.arange(sample.lidar.num_points) < 500)
+    assert next(check_points(few)).fault == "empty-sweep"
+    half = _part(sample, sample.lidar.xyz[:, 0] > 0)
+    assert list(check_turns([sample, samples[1], sample])) == []
+    (found,) = check_turns([sample, samples[1], half])
+    assert found.fault == "truncated-files"
+    assert "with a gap of 1" in found.text  # half a turn is silent
 
 
 def test_samples_without_cameras_or_ground_do_not_crash(samples):
     bare = replace(samples[0], views=())
-    assert list(check_views(bare)) == [("warning", "no camera was read")]
+    assert [found.severity for found in check_views(bare)] == ["unsure"]
     assert list(check_times(bare)) == []
-    assert list(check_edges([])) == []
     far = replace(bare.lidar, xyz=bare.lidar.xyz * 0 + 200.0)
-    ((severity, _),) = check_ground(replace(bare, lidar=far))
-    assert severity == "warning"
+    (found,) = check_ground(replace(bare, lidar=far))
+    assert found.severity == "unsure"
 
 
 class _Damaged:
@@ -132,10 +133,11 @@ def test_damage_is_listed_and_the_rest_still_examined(samples, tmp_path):
     report = diagnose(_Damaged(samples[0], tmp_path), None)
     assert not report.ok
     text = report.text()
-    assert "2 of 3 files are missing or empty, the first:" in text
-    assert "ERROR    image of CAM of sample b must exist; got none." in text
+    assert "ERROR    [missing-files] 1 of 3 files are missing; complete the data set, the first:" in text
+    assert "ERROR    [empty-files] 1 of 3 files are empty; fetch them again, the first:" in text
+    assert "ERROR    [unreadable] image of CAM of sample b must exist; got none." in text
     assert "002-00: 106169 points" in text
-    assert text.endswith("not usable as it is")
+    assert text.endswith("not usable as it is: missing-files, empty-files, unreadable")
 
 
 def test_depth_colors_go_from_red_to_blue():
