@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64, UInt8
 
-from lexivox.data.doctor_pictures import depth_colors
+from lexivox.data.doctor.pictures import depth_colors
 from lexivox.errors import ConfigError
 from lexivox.geometry.camera import cam_from_pixels
 from lexivox.geometry.grid import VoxelGrid
