@@ -26,6 +26,7 @@ LEAF_ONLY = {"transformers", "numba", "triton", "PIL", "huggingface_hub", "sklea
 LEAVES = {
     f"ops/kernels/{name}.py"
     for name in (
+        "composite_numba",
         "deformable_numba",
         "deformable_triton",
         "first_hit_numba",

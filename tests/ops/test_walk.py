@@ -13,7 +13,7 @@ from reference import rendering
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops import walk as walks
 from lexivox.ops.traversal import has_compiled_kernels
-from lexivox.ops.walk import Segments, walk
+from lexivox.ops.walk import Segments, unique_rows, walk
 
 GRID = VoxelGrid((-2.0, 1.0, -1.5), (0.5, 1.0, 0.75), (8, 4, 5), "lidar")  # x -2..2, y 1..5, z -1.5..2.25
 PATHS = [
@@ -172,3 +172,17 @@ def test_select_keeps_the_numbers_of_the_rays():
     assert kept.voxel.tolist() == [5, 6]
     assert kept.ray.tolist() == [0, 2]
     assert kept.sum(torch.tensor([3.0, 4.0])).tolist() == [3.0, 0.0, 4.0]
+
+
+def test_rows_of_several_volumes():
+    segments = Segments(torch.tensor([2, 0, 1]), torch.tensor([4, 5, 6]), torch.arange(3.0), torch.arange(3.0) + 1)
+    assert segments.rows(torch.tensor([100, 0, 200])).tolist() == [104, 105, 206]
+
+
+def test_unique_rows_are_those_of_torch():
+    row = torch.randint(0, 30, (50,), generator=torch.Generator().manual_seed(0))
+    rows, place = unique_rows(row, 40)
+    expected_rows, expected_place = row.unique(return_inverse=True)
+    assert torch.equal(rows, expected_rows)
+    assert torch.equal(place, expected_place)
+    assert [len(x) for x in unique_rows(row[:0], 40)] == [0, 0]

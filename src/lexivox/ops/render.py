@@ -194,10 +194,39 @@ def composite(
     Args:
         row: of each segment; mostly its voxel plus the sample's first row, or the row of a unique voxel.
     """
-    keep = weight.detach() > eps
-    count = torch.bincount(segments.ray[keep], minlength=segments.num_rays)
     wide = torch.float64 if table.dtype == torch.float64 else torch.float32
-    return gather_ragged_rows(table.to(wide), row[keep], weight[keep], count)
+    inputs = weight.to(wide), row, table.to(wide), segments.count, eps
+    if table.device.type == "cpu" and has_numba():
+        return composite_numba(*inputs)
+    return composite_torch(*inputs)
+
+
+def composite_numba(
+    weight: Float[Tensor, "N"],
+    row: Int64[Tensor, "N"],
+    table: Float[Tensor, "V C"],
+    count: Int64[Tensor, "R"],
+    eps: float,
+) -> Float[Tensor, "R C"]:
+    """:func:`composite` by the compiled loop; tensors on the CPU only."""
+    from lexivox.ops.kernels import composite_numba
+
+    offsets = F.pad(count.cumsum(0), (1, 0))
+    return composite_numba.Composite.apply(weight.contiguous(), row.contiguous(), table.contiguous(), offsets, eps)
+
+
+def composite_torch(
+    weight: Float[Tensor, "N"],
+    row: Int64[Tensor, "N"],
+    table: Float[Tensor, "V C"],
+    count: Int64[Tensor, "R"],
+    eps: float,
+) -> Float[Tensor, "R C"]:
+    """:func:`composite` in torch, on any device."""
+    keep = weight.detach() > eps
+    ray = torch.repeat_interleave(count, output_size=len(row))
+    kept = torch.bincount(ray[keep], minlength=len(count))
+    return gather_ragged_rows(table, row[keep], weight[keep], kept)
 
 
 def distortion_loss(weight: Float[Tensor, "N"], segments: Segments, far_m: float = 1.0) -> Float[Tensor, "R"]:

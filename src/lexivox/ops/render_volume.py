@@ -79,7 +79,7 @@ def render_volume(
                 f"{tuple(volume.shape)}. Render each grid on its own."
             )
     segments = walk(grid, origins, directions, far_m)
-    row = segments.voxel + batch[segments.ray] * grid.num_voxels
+    row = segments.rows(batch * grid.num_voxels)
     # Turned to extinction before the reading: each voxel is read by many rays.
     extinction = extinction_from_opacity(opacity.flatten(), edge_m(grid), density)
     weights = render_weights(extinction[row], segments)

@@ -76,14 +76,32 @@ class Segments:
         ray = self.ray
         return origins[ray] + self.middle_m[:, None] * directions[ray]
 
+    def rows(self, first_row: Int64[Tensor, "R"]) -> Int64[Tensor, "N"]:
+        """Rows of the voxels in a table of several volumes, in which the volume of each ray begins at ``first_row``."""
+        return self.voxel + torch.repeat_interleave(first_row, self.count, output_size=len(self))
+
     def select(self, keep: Bool[Tensor, "N"]) -> Segments:
         """Those segments where ``keep`` is True; the rays keep their numbers."""
-        count = torch.bincount(self.ray[keep], minlength=self.num_rays)
+        count = F.pad(keep.cumsum(0), (1, 0))[self.offsets].diff()
         return Segments(count, self.voxel[keep], self.start_m[keep], self.stop_m[keep])
 
     def sum(self, value: Float[Tensor, "N"]) -> Float[Tensor, "R"]:
         """What the segments of each ray add up to."""
         return value.new_zeros(self.num_rays).index_add(0, self.ray, value)
+
+
+def unique_rows(row: Int64[Tensor, "N"], num_rows: int) -> tuple[Int64[Tensor, "U"], Int64[Tensor, "N"]]:
+    """The rows that occur, in order, and the place of each given row among them.
+
+    As ``torch.unique`` with the inverse, without its sort: for rows of a table of known length. What only some
+    voxels need is computed for the first and read through the second.
+    """
+    occurs = torch.zeros(num_rows, dtype=torch.bool, device=row.device)
+    occurs[row] = True
+    rows = occurs.nonzero()[:, 0]
+    place = torch.empty(num_rows, dtype=torch.int64, device=row.device)
+    place[rows] = torch.arange(len(rows), device=row.device)
+    return rows, place[row]
 
 
 def walk(
