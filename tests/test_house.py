@@ -31,6 +31,7 @@ LEAVES = {
         "deformable_triton",
         "first_hit_numba",
         "render_numba",
+        "render_triton",
         "traversal_numba",
         "voxel_pool_numba",
         "walk_numba",

@@ -202,6 +202,11 @@ def test_without_rays_or_segments(path):
         table = torch.ones(3, 2, requires_grad=True)
         out = composite(weights.weight, segments.voxel, table, segments)
         assert out.tolist() == [[0.0, 0.0]] * rays
+        loss = out.sum() + weights.remaining.sum() + distortion_loss(weights.weight, segments).sum()
+        slopes = torch.autograd.grad(loss, (table, extinction))  # a step without rays is a step all the same
+        assert not slopes[0].any()
+        empty = torch.ones(0, 2, requires_grad=True)
+        assert composite(weights.weight, segments.voxel, empty, segments).tolist() == [[0.0, 0.0]] * rays
         assert distortion_loss(weights.weight, segments).tolist() == [0.0] * rays
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.errors import ShapeError
-from lexivox.ops.sampling import gather_ragged_rows, has_numba
+from lexivox.ops.sampling import gather_ragged_rows, has_numba, has_triton
 from lexivox.ops.walk import Segments
 
 Density = Literal["voxel_alpha", "sigmoid_per_metre"]
@@ -97,6 +97,8 @@ def render_weights(extinction: Float[Tensor, "N"], segments: Segments) -> Weight
     inputs = extinction.to(wide), segments.start_m.to(wide), segments.stop_m.to(wide), segments.count
     if extinction.device.type == "cpu" and has_numba():
         return render_weights_numba(*inputs)
+    if extinction.device.type == "cuda" and has_triton():
+        return render_weights_triton(*inputs)
     return render_weights_torch(*inputs)
 
 
@@ -111,6 +113,19 @@ def render_weights_numba(
 
     offsets = F.pad(count.cumsum(0), (1, 0))
     return Weights(*render_numba.March.apply(extinction.contiguous(), start_m, stop_m, offsets))
+
+
+def render_weights_triton(
+    extinction: Float[Tensor, "N"],
+    start_m: Float[Tensor, "N"],
+    stop_m: Float[Tensor, "N"],
+    count: Int64[Tensor, "R"],
+) -> Weights:
+    """:func:`render_weights` by the Triton kernel."""
+    from lexivox.ops.kernels import render_triton
+
+    offsets = F.pad(count.cumsum(0), (1, 0))
+    return Weights(*render_triton.March.apply(extinction.contiguous(), start_m, stop_m, offsets))
 
 
 def render_weights_torch(
@@ -198,6 +213,8 @@ def composite(
     inputs = weight.to(wide), row, table.to(wide), segments.count, eps
     if table.device.type == "cpu" and has_numba():
         return composite_numba(*inputs)
+    if table.device.type == "cuda" and has_triton() and not torch.are_deterministic_algorithms_enabled():
+        return composite_triton(*inputs)
     return composite_torch(*inputs)
 
 
@@ -213,6 +230,20 @@ def composite_numba(
 
     offsets = F.pad(count.cumsum(0), (1, 0))
     return composite_numba.Composite.apply(weight.contiguous(), row.contiguous(), table.contiguous(), offsets, eps)
+
+
+def composite_triton(
+    weight: Float[Tensor, "N"],
+    row: Int64[Tensor, "N"],
+    table: Float[Tensor, "V C"],
+    count: Int64[Tensor, "R"],
+    eps: float,
+) -> Float[Tensor, "R C"]:
+    """:func:`composite` by the Triton kernel."""
+    from lexivox.ops.kernels import render_triton
+
+    offsets = F.pad(count.cumsum(0), (1, 0))
+    return render_triton.Composite.apply(weight.contiguous(), row.contiguous(), table.contiguous(), offsets, eps)
 
 
 def composite_torch(

@@ -36,8 +36,6 @@ def gather_ragged_rows(
     count: Int64[Tensor, "P"],
 ) -> Float[Tensor, "P C"]:
     """As :func:`gather_rows`, point p owning the next ``count[p]`` rows; 0 for a point without rows."""
-    if rows.shape[0] == 0:
-        return table.new_zeros(count.shape[0], table.shape[1])
     offsets = torch.cumsum(count, 0) - count
     return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weight.to(table.dtype))
 
