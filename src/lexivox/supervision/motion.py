@@ -48,7 +48,7 @@ def box_motion(
     moments = [moment for moment in batch.around if moment.offset in horizon]
     if batch.boxes is None or any(moment.boxes is None for moment in moments):
         raise ConfigError("motion of boxes must have boxes at every keyframe; got none. Open the data set with boxes.")
-    parts = [_no_pairs(batch.lidar_origin)]
+    parts = [no_pairs(batch.lidar_origin)]
     for slot, moment in enumerate(moments):
         for item in range(batch.size):
             if bool(moment.is_present[item]):
@@ -58,7 +58,8 @@ def box_motion(
     return Motion.of_pairs(batch.grid, tuple(moment.offset for moment in moments), batch.size, pairs, margin_m)
 
 
-def _no_pairs(like: Tensor) -> BoxPairs:
+def no_pairs(like: Tensor) -> BoxPairs:
+    """Nothing moves; tensors like this one."""
     point, number, whole = like.new_zeros(0, 3), like.new_zeros(0), torch.zeros(0, dtype=torch.int64)
     no = torch.zeros(0, dtype=torch.bool)
     return BoxPairs(whole, point, number, point, number, point, whole, no, no)
