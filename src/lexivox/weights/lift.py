@@ -66,7 +66,7 @@ def fill_heads(heads: nn.ModuleDict, found: Mapping[str, Tensor], path: str | Pa
 
 
 def _chains(found: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> list[tuple[str, ...]]:
-    """Names of arrays that follow each other in a file with these shapes, kernels of 1 x 1 convolutions being linear."""
+    """Names of arrays that follow each other in a file with these shapes; kernels of 1 x 1 convolutions are linear."""
     names = list(found)
     given = [_linear_shape(found[name]) for name in names]
     starts = range(len(names) - len(shapes) + 1)
