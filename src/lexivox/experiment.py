@@ -15,6 +15,7 @@ from lexivox.config import ExperimentConfig, LanguageConfig, build_model, semant
 from lexivox.config_text import load_config, same_run
 from lexivox.data.cache import FeatureCache
 from lexivox.data.classes import ClassTable
+from lexivox.data.clips import WithPast
 from lexivox.data.subset import token_record
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
@@ -284,7 +285,7 @@ class Experiment:
         calibrator, dataset = Calibrator(model.text_encoder, words, absent), self.unlabelled_val()
         chosen = torch.linspace(0, len(dataset) - 1, min(keyframes, len(dataset))).round().long().tolist()
         for done, index in enumerate(chosen):
-            prediction = model.predict(dataset[index])
+            prediction = model.predict(WithPast(dataset, model.image_offsets)(dataset[index]))
             calibrator.update(prediction.read_occupied("language"), prediction.grid.voxel_m3)
             on_progress("calibrating", done + 1, len(chosen))
         model.calibration = calibrator.result()

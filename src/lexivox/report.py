@@ -179,7 +179,7 @@ class RunApp:
 
     def scene(self, frame: int) -> VoxelScene:
         sample = self.dataset[frame]
-        prediction = self.model.predict(sample, refine=self.maker.refine)
+        prediction = self.maker.predict(sample)
         if prediction.text_encoder is not None:
             _ = prediction.read_occupied("language")  # now, so that the first query answers at once
         self._predictions = {frame: prediction}

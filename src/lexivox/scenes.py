@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lexivox.data.classes import ClassTable
+from lexivox.data.clips import WithPast
 from lexivox.data.collate import grid_from_ego, grid_from_lidar
 from lexivox.data.labels import semantic_from_lidar
 from lexivox.data.transforms import resize_images
@@ -28,12 +29,15 @@ class SceneMaker:
     model: OccupancyModel
     table: ClassTable
     vocabulary: Vocabulary | None
+    with_past: WithPast
     queries: Sequence[str] = ()
     refine: int = 1
 
+    def predict(self, sample: Sample) -> Prediction:
+        return self.model.predict(self.with_past(sample), refine=self.refine)
+
     def scene(self, sample: Sample) -> VoxelScene:
-        prediction = self.model.predict(sample, refine=self.refine)
-        return self.scene_of(sample, prediction)
+        return self.scene_of(sample, self.predict(sample))
 
     def scene_of(self, sample: Sample, prediction: Prediction) -> VoxelScene:
         index = prediction.occupied_index
@@ -82,9 +86,10 @@ def scene_maker(
 ) -> SceneMaker:
     """A supervised run has no words: its scenes show classes only."""
     table: ClassTable = dataset.classes  # type: ignore[assignment]
+    with_past = WithPast(dataset, model.image_offsets)
     if experiment.is_supervised:
-        return SceneMaker(model, table, None, (), refine)
-    return SceneMaker(model, table, experiment.class_vocabulary(), tuple(queries), refine)
+        return SceneMaker(model, table, None, with_past, (), refine)
+    return SceneMaker(model, table, experiment.class_vocabulary(), with_past, tuple(queries), refine)
 
 
 def drive_of(dataset: SampleDataset, index: int) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 from lexivox.config import DataConfig, ExperimentConfig, NuscenesData
 from lexivox.config_text import load_config
 from lexivox.data.classes import ClassTable
+from lexivox.data.clips import WithPast
 from lexivox.data.datasets import open_dataset
 from lexivox.data.retrieval import read_retrieval
 from lexivox.data.types import Sample, SampleDataset
@@ -117,9 +118,10 @@ def _methods(
     table: ClassTable = run.val_dataset.classes  # type: ignore[assignment]
     if options.predictions is not None and not options.predictions.is_dir():
         raise DataError(f"predictions must be a folder of maps; got none. Check {options.predictions}")
+    with_past = WithPast(run.val_dataset, model.image_offsets)
     own = SavedMaps(options.predictions, model.grid, table, words) if options.predictions else None
     methods: dict[str, Method] = {
-        "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words)
+        "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words, with_past=with_past)
     }
     if words is not None and run.uses_teacher:
         methods["teacher"] = teacher = TeacherMethod(run.teacher, table, words)
@@ -127,7 +129,7 @@ def _methods(
             protocol = (options.protocols or (run.config.protocol,))[0]
             methods["teacher in LiDAR voxels"] = TeacherVoxels(teacher, model.grid, protocol.points)
     if options.baselines:
-        methods["blank images"] = ModelMethod(model, table, words, blank=True)
+        methods["blank images"] = ModelMethod(model, table, words, blank=True, with_past=with_past)
         methods["training average"] = average_map(run.config.data.open("train", labels=False), model.grid, table)
     return methods
 

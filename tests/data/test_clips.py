@@ -1,12 +1,15 @@
 """Clips: the neighbours of a keyframe, inside its drive and inside what a run may see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lexivox.config import LidarOccupancyConfig
-from lexivox.data.clips import Horizon, clip_at, neighbours, without_pixels
+from lexivox.data.clips import Horizon, WithPast, clip_at, neighbours, without_pixels
 from lexivox.data.synthetic import SyntheticDrive
 from lexivox.data.transforms import Augment
+from lexivox.data.types import Clip
 from lexivox.recipes.pop3d import pop3d_tiny
 from lexivox.supervision.prepared import PreparedSamples
 from lexivox.train.data import TrainingSteps
@@ -71,6 +74,18 @@ def test_prepared_samples_have_neighbours_without_reading_their_images(dataset):
     clip = clip_at(prepared, 0, Horizon.of((2,)))
     assert dataset.read_without_images == [2]
     assert clip.others[0].views[0].image.shape == (0, *HW)
+
+
+def test_a_model_that_looks_back_gets_what_the_drive_has(dataset):
+    with_past = WithPast(dataset, (-2, -1))
+    whole = with_past(dataset[2])
+    assert whole.current is dataset[2]
+    assert (whole.offsets, whole.others) == ((-2, -1), (dataset[0], dataset[1]))
+    assert with_past(dataset[4]).offsets == (-1,)
+    assert with_past(dataset[3]).offsets == ()
+    stranger = replace(dataset[2], token="another recording")
+    assert with_past(stranger) == Clip(stranger)
+    assert WithPast(dataset, ())(dataset[2]) == Clip(dataset[2])
 
 
 def test_a_step_holds_its_neighbours_in_the_frame_of_the_current_grid(dataset):

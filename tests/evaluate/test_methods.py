@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import make_sample
-from scored import GRID, Words
+from scored import GRID, Words, drive
 
 from lexivox.data.classes import NUSCENES16
+from lexivox.data.clips import WithPast
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.methods import SavedMaps, TeacherMethod, TeacherVoxels
+from lexivox.evaluate.methods import ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels
 from lexivox.evaluate.truth import sweep_points
+from lexivox.model import OccupancyModel
 from lexivox.prediction import Prediction
 from lexivox.supervision.targets import project_lidar, teacher_point_features
 from lexivox.teachers.vocabulary import embed, vocabulary
@@ -147,3 +149,27 @@ def test_saved_maps_of_another_grid_or_keyframe_are_named(case, tmp_path):
     saved(tmp_path, token="other", name="sample-3")
     with pytest.raises(DataError, match=r"map of sample-3 must be of this keyframe; got other\."):
         maps.answer(sample, sweep)
+
+
+class Listener(OccupancyModel):
+    """A model that keeps what it is shown."""
+
+    image_offsets = (-1,)
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def predict(self, clip):
+        self.shown = clip
+        return Prediction(clip.current.token, GRID, torch.zeros(GRID.shape), text_encoder=None, _rows={})
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_model_that_looks_back_is_scored_with_the_past(blank):
+    recording, listener = drive(3), Listener()
+    method = ModelMethod(listener, NUSCENES16, None, blank, with_past=WithPast(recording, listener.image_offsets))
+    method.answer(recording[2], sweep_points(recording[2], GRID))
+    assert listener.shown.offsets == (-1,)
+    images = [view.image for s in (listener.shown.current, *listener.shown.others) for view in s.views]
+    expected = [view.image for s in (recording[2], recording[1]) for view in s.views]
+    assert all(torch.equal(seen, image * (not blank)) for seen, image in zip(images, expected, strict=True))

@@ -81,6 +81,7 @@ def add_query(verbs: argparse._SubParsersAction) -> None:
 
 
 def _run_query(arguments: argparse.Namespace) -> None:
+    from lexivox.data.clips import WithPast
     from lexivox.experiment import load, open_run
     from lexivox.grounding.export import find, write_hits
 
@@ -90,7 +91,7 @@ def _run_query(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.frame < len(dataset):
         raise ConfigError(f"--frame must lie in 0..{len(dataset) - 1}; got {arguments.frame}.")
     sample = dataset[arguments.frame]
-    prediction = model.predict(sample)
+    prediction = model.predict(WithPast(dataset, model.image_offsets)(sample))
     how = {"rule": arguments.rule, "prompts": arguments.prompt, "false_alarm_rate": arguments.false_alarms}
     answers = [prediction.query(text, arguments.negatives, **how) for text in arguments.text]
     if not (arguments.regions or arguments.export or arguments.images):

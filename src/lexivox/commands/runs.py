@@ -104,16 +104,18 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
 
 
 def _run_predict(arguments: argparse.Namespace) -> None:
+    from lexivox.data.clips import WithPast
     from lexivox.experiment import load, open_run
     from lexivox.progress import progress_bars
 
     require_positive("--refine", arguments.refine)
     experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
     out, dataset = arguments.out or arguments.run_dir / "predictions", experiment.unlabelled_val()
+    with_past = WithPast(dataset, model.image_offsets)
     with progress_bars() as on_progress:
         for index in range(len(dataset)):
             sample = dataset[index]
-            model.predict(sample, refine=arguments.refine).save(out / f"{sample.token}.npz")
+            model.predict(with_past(sample), refine=arguments.refine).save(out / f"{sample.token}.npz")
             on_progress("predicting", index + 1, len(dataset))
     say(f"{len(dataset)} maps lie in {out}")
 

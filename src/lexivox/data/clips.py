@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from lexivox.data.sample import Clip, Sample
+from lexivox.data.sample import Clip, Sample, SampleDataset
 
 
 @runtime_checkable
@@ -49,6 +49,25 @@ def clip_at(samples: Drives, index: int, horizon: Horizon) -> Clip:
     found = neighbours(samples.drives, index, horizon.offsets)
     others = (_seen(samples, i, o in horizon.with_images) for o, i in found)
     return Clip(samples[index], tuple(offset for offset, _ in found), tuple(others))
+
+
+@dataclass(frozen=True, slots=True)
+class WithPast:
+    """Brings along the neighbours whose images a model looks at: ``model.predict(with_past(sample))``.
+
+    Attributes:
+        dataset: where the keyframes come from; one that it does not hold stays alone.
+        offsets: the model's ``image_offsets``.
+    """
+
+    dataset: SampleDataset
+    offsets: tuple[int, ...]
+
+    def __call__(self, sample: Sample) -> Clip:
+        if not self.offsets or sample.token not in self.dataset.tokens:
+            return Clip(sample)
+        found = neighbours(self.dataset.drives, self.dataset.tokens.index(sample.token), self.offsets)
+        return Clip(sample, tuple(offset for offset, _ in found), tuple(self.dataset[index] for _, index in found))
 
 
 def _seen(samples: Drives, index: int, with_images: bool) -> Sample:

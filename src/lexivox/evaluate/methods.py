@@ -12,9 +12,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
+from lexivox.data.clips import WithPast
 from lexivox.data.collate import grid_from_lidar
 from lexivox.data.labels import occupancy_from_lidar
-from lexivox.data.types import IGNORED, OCCUPIED, PointFeatures, Sample, SampleDataset
+from lexivox.data.transforms import each_sample
+from lexivox.data.types import IGNORED, OCCUPIED, Clip, PointFeatures, Sample, SampleDataset
 from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.occupancy import label_volume
 from lexivox.evaluate.protocol import PointSet
@@ -140,18 +142,24 @@ class ModelMethod:
 
     Attributes:
         blank: give it black images: what it knows without looking.
+        with_past: brings along the images of earlier keyframes, where the model looks at them.
     """
 
     model: OccupancyModel
     table: ClassTable
     vocabulary: Vocabulary | None
     blank: bool = False
+    with_past: WithPast | None = None
 
     def answer(self, sample: Sample, sweep: SweepPoints) -> ModelAnswer:
+        clip = self.with_past(sample) if self.with_past else Clip(sample)
         if self.blank:
-            dark = tuple(replace(v, image=torch.zeros_like(v.image)) for v in sample.views)
-            sample = replace(sample, views=dark)
-        return ModelAnswer(self.model.predict(sample), self.table, self.vocabulary)
+            clip = each_sample(clip, _darkened)
+        return ModelAnswer(self.model.predict(clip), self.table, self.vocabulary)
+
+
+def _darkened(sample: Sample) -> Sample:
+    return replace(sample, views=tuple(replace(v, image=torch.zeros_like(v.image)) for v in sample.views))
 
 
 @dataclass(slots=True)
