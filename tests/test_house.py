@@ -30,6 +30,7 @@ LEAVES = {
         "deformable_numba",
         "deformable_triton",
         "first_hit_numba",
+        "overlap_numba",
         "render_numba",
         "render_triton",
         "traversal_numba",

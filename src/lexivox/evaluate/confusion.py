@@ -54,6 +54,10 @@ class ConfusionMatrix:
         self.counts[classes, :-1] += rows[:, : self.num_classes]
         self.counts[classes, -1] += rows[:, self.num_classes :].sum(dim=1)
 
+    def add(self, prediction: Int64[Tensor, "M"], target: Int64[Tensor, "M"], times: Int64[Tensor, "M"]) -> None:
+        """Counts pairs that occur several times. Both are classes, targets not in ``ignore``."""
+        self.counts.index_put_((target, prediction), times, accumulate=True)
+
     def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """The matrix of both together.
 

@@ -18,12 +18,10 @@ from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
 from lexivox.evaluate.metric import ExactSums, Metric
 from lexivox.evaluate.scores import Scores
+from lexivox.ops.overlap import Overlaps, overlaps
 
 MIN_POINTS = {"nuscenes": 15, "semantickitti": 50}
 """Unmatched segments with fewer points count neither as missed nor as false (spec ovpanoptic 6.1)."""
-
-_NARROW = 1 << 31
-"""Segment keys below this need no renumbering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +96,27 @@ class PanopticScore(Metric):
         if visible is not None:
             kept &= visible
         with self.counting(token):
-            self.confusion.update(prediction.label, target.label, kept)
-            self._match(_Overlaps.of(prediction, target, kept, self.classes.num_classes))
+            found = overlaps(
+                (prediction.label, prediction.segment), (target.label, target.segment), kept, self.classes.num_classes
+            )
+            pred_label, true_label = found.pred.owner[found.pred_row], found.true.owner[found.true_row]
+            self.confusion.add(pred_label, true_label, found.points)
+            self._match(found)
 
-    def _match(self, overlaps: _Overlaps) -> None:
-        pred, true = overlaps.pred, overlaps.true
-        same = pred.owner[overlaps.pred_row] == true.owner[overlaps.true_row]
-        p, t, inter = overlaps.pred_row[same], overlaps.true_row[same], overlaps.points[same]
+    def _match(self, found: Overlaps) -> None:
+        pred, true = found.pred, found.true
+        owner = true.owner[found.true_row]
+        same = pred.owner[found.pred_row] == owner
+        p, t, inter = found.pred_row[same], found.true_row[same], found.points[same]
         iou = inter.double() / (pred.area[p] + true.area[t] - inter).double()
         hit = iou > 0.5
-        owner = true.owner[t[hit]]
-        sums = torch.zeros(self.classes.num_classes, dtype=torch.float64).index_add_(0, owner, iou[hit])
-        self.iou_sums.add(sums)
+        owner = owner[same][hit]
+        self.iou_sums.add(torch.zeros(self.classes.num_classes, dtype=torch.float64).index_add_(0, owner, iou[hit]))
         self._count(0, owner)
-        self._count(1, pred.unmatched(p[hit], self.min_points))
-        self._count(2, true.unmatched(t[hit], self.min_points))
+        for row, side, matched in ((1, pred, p[hit]), (2, true, t[hit])):
+            alone = side.area >= self.min_points
+            alone[matched] = False
+            self._count(row, side.owner[alone])
         if self.classes.ignore < self.classes.num_classes:
             self.counts[:, self.classes.ignore] = 0  # calling a point void is a miss of its class, no false segment
 
@@ -128,7 +132,7 @@ class PanopticScore(Metric):
         for name, side in (("prediction", prediction), ("target", target)):
             if not len(side.label):
                 continue
-            low, high = int(side.label.min()), int(side.label.max())
+            low, high = (int(end) for end in side.label.aminmax())
             if low < 0 or high >= self.classes.num_classes:
                 raise DataError(
                     f"classes of the {name} of {who} must be 0 to {self.classes.num_classes - 1}, those of "
@@ -163,51 +167,3 @@ class PanopticScore(Metric):
             values |= {f"{m}{suffix}": float(table[m][members].mean()) for m in ("pq", "sq", "rq")}
         per_class = {m: {self.classes.names[i]: float(v[i]) for i in evaluated} for m, v in table.items()}
         return Scores(self.protocol, values, per_class, self.sample_counts(points=self.total))
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """The segments of one cloud: how many points each has, and of which class it is."""
-
-    area: Int64[Tensor, "S"]
-    owner: Int64[Tensor, "S"]
-
-    def unmatched(self, matched: Int64[Tensor, "M"], min_points: int) -> Int64[Tensor, "N"]:
-        """Classes of the segments that count as wrong."""
-        alone = self.area >= min_points
-        alone[matched] = False
-        return self.owner[alone]
-
-
-@dataclass(frozen=True, slots=True)
-class _Overlaps:
-    """Every pair of a predicted and a true segment that share points; every segment is in some pair."""
-
-    pred: _Side
-    true: _Side
-    pred_row: Int64[Tensor, "M"]
-    true_row: Int64[Tensor, "M"]
-    points: Int64[Tensor, "M"]
-
-    @classmethod
-    def of(cls, pred: Segments, true: Segments, kept: Bool[Tensor, "P"], num_classes: int) -> _Overlaps:
-        # One sort of the points finds all pairs; everything after it has the size of the pairs.
-        keys = [_narrow(cloud.segment * num_classes + cloud.label) for cloud in (pred, true)]
-        (pred_key, pred_keys), (true_key, true_keys) = keys
-        span = int(true_key.max()) + 1 if len(true_key) else 1
-        pair, points = torch.unique((pred_key * span + true_key)[kept], return_counts=True)
-        sides, rows = [], []
-        for key, names in ((pair // span, pred_keys), (pair % span, true_keys)):
-            segment, row = torch.unique(key, return_inverse=True)
-            area = torch.zeros(len(segment), dtype=torch.int64).index_add_(0, row, points)
-            sides.append(_Side(area, (segment if names is None else names[segment]) % num_classes))
-            rows.append(row)
-        return cls(sides[0], sides[1], rows[0], rows[1], points)
-
-
-def _narrow(key: Int64[Tensor, "P"]) -> tuple[Int64[Tensor, "P"], Int64[Tensor, "S"] | None]:
-    """Keys that two of fit into 63 bits, and the old key of each where they had to be renumbered."""
-    if not len(key) or int(key.max()) < _NARROW:
-        return key, None
-    keys, row = torch.unique(key, return_inverse=True)
-    return row, keys
