@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lexivox.data import dense_labels
 from lexivox.data.benchmark_classes import NUSCENES16_FROM_OCC3D, OCC3D, SEMANTICKITTI
 from lexivox.data.classes import NUSCENES16
 from lexivox.data.dense_labels import ConversionLoss, DenseLabels, convert
@@ -79,6 +80,21 @@ def test_masks_follow():
     after, _ = convert(before, FINE.coarsen(2))
     assert after.seen_by_camera.nonzero().tolist() == [[0, 0, 0]]
     assert after.seen_by_lidar is None
+
+
+@pytest.mark.parametrize("rule", ["majority", "any"])
+def test_slabs_change_nothing(rule, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.randint(0, 18, FINE.shape, generator=generator).to(torch.uint8)
+    volume[torch.rand(FINE.shape, generator=generator) < 0.5] = FREE
+    seen = torch.rand(FINE.shape, generator=generator) < 0.5
+    before, turned = DenseLabels(FINE, OCC3D, volume, seen), RigidTransform.from_yaw(0.3, (0.4, 0.1, 0.0))
+    whole, loss = convert(before, FINE.coarsen(2), turned, rule)
+    monkeypatch.setattr(dense_labels, "_MAX_PIECES", 1)
+    slabs, loss_of_slabs = convert(before, FINE.coarsen(2), turned, rule)
+    assert torch.equal(slabs.label, whole.label)
+    assert torch.equal(slabs.seen_by_lidar, whole.seen_by_lidar)
+    assert loss == loss_of_slabs
 
 
 def test_mapping_to_another_table():

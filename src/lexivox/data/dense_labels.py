@@ -125,57 +125,69 @@ def convert(
     if labels.classes.free is None:
         raise DataError(f"classes of labels to convert must include free; got {labels.classes.name}.")
     factor = max(1, *(round(new / old) for new, old in zip(grid.voxel_size_m, labels.grid.voxel_size_m, strict=True)))
-    source = _source_voxels(labels.grid, grid.refine(factor), grid_from_labels)
-    label = _voted(labels, source, grid, factor, rule)
-    masks = {
-        name: None if (seen := getattr(labels, name)) is None else _seen(seen, source, grid, factor)
-        for name in ("seen_by_lidar", "seen_by_camera")
-    }
+    label = torch.empty(grid.shape, dtype=torch.uint8)
+    names = [name for name in ("seen_by_lidar", "seen_by_camera") if getattr(labels, name) is not None]
+    masks = {name: torch.empty(grid.shape, dtype=torch.bool) for name in names}
+    rows = max(1, _MAX_PIECES // (factor**3 * grid.shape[1] * grid.shape[2]))
+    for start in range(0, grid.shape[0], rows):  # slab by slab: memory does not grow with the grid
+        slab = slice(start, min(start + rows, grid.shape[0]))
+        source = _source_voxels(labels.grid, grid, slab, factor, grid_from_labels)
+        label[slab] = _voted(labels, source, rule).reshape(-1, *grid.shape[1:])
+        for name, mask in masks.items():
+            mask[slab] = _seen(getattr(labels, name), source).reshape(-1, *grid.shape[1:])
     new = DenseLabels(grid, labels.classes, label, **masks)
     return new, _loss(labels, new, grid_from_labels)
 
 
-def _source_voxels(old: VoxelGrid, pieces: VoxelGrid, pieces_from_old: RigidTransform | None) -> Int64[Tensor, "N"]:
-    """Flat old voxel of every piece, -1 outside."""
-    xyz = pieces.centers(dtype=torch.float64).reshape(-1, 3)
-    if pieces_from_old is not None:
-        xyz = pieces_from_old.inverse().apply(xyz)
+_MAX_PIECES = 1 << 21
+"""Looked up at a time."""
+
+
+def _source_voxels(
+    old: VoxelGrid, new: VoxelGrid, slab: slice, factor: int, new_from_old: RigidTransform | None
+) -> Int64[Tensor, "N F"]:
+    """Flat old voxel of every piece of every new voxel of a slab along x, -1 outside."""
+    counts = (slab.stop - slab.start, *new.shape[1:])
+    axes = [torch.arange(n * factor).reshape(n, factor) for n in counts]
+    axes[0] = axes[0] + slab.start * factor
+    x, y, z = (axis.reshape(shape) for axis, shape in zip(axes, _spread(counts, factor), strict=True))
+    index = torch.stack(torch.broadcast_tensors(x, y, z), -1).reshape(-1, 3)
+    xyz = new.refine(factor).xyz_from_index(index, torch.float64)
+    if new_from_old is not None:
+        xyz = new_from_old.inverse().apply(xyz)
     flat = torch.full((len(xyz),), -1)
     inside = old.contains(xyz)
     flat[inside] = old.flat_from_index(old.index_from_xyz(xyz[inside]))
-    return flat
+    return flat.reshape(-1, factor**3)
 
 
-def _pieces(values: Tensor, grid: VoxelGrid, factor: int) -> Tensor:
-    """Values of all pieces as (voxels of the grid, pieces of each)."""
-    X, Y, Z = grid.shape
-    cut = values.reshape(X, factor, Y, factor, Z, factor)
-    return cut.permute(0, 2, 4, 1, 3, 5).reshape(grid.num_voxels, factor**3)
+def _spread(counts: tuple[int, ...], factor: int) -> list[tuple[int, ...]]:
+    """Shapes that put voxel and piece of each axis into their places of (X, Y, Z, piece x, piece y, piece z)."""
+    return [tuple(counts[i] if j == i else factor if j == i + 3 else 1 for j in range(6)) for i in range(3)]
 
 
-def _voted(
-    labels: DenseLabels, source: Int64[Tensor, "N"], grid: VoxelGrid, factor: int, rule: Rule
-) -> UInt8[Tensor, "X Y Z"]:
+def _voted(labels: DenseLabels, source: Int64[Tensor, "N F"], rule: Rule) -> UInt8[Tensor, "N"]:
+    """The class of every new voxel; the smaller of those with as many votes."""
     ignore, free = labels.classes.ignore, labels.classes.free
-    found = torch.where(source >= 0, labels.label.reshape(-1)[source.clamp_min(0)].long(), ignore)
-    pieces = _pieces(found, grid, factor)
-    votes = torch.zeros(grid.num_voxels, 256, dtype=torch.int16) if factor > 1 else None
-    if votes is None:
-        return pieces[:, 0].to(torch.uint8).reshape(grid.shape)
-    votes.scatter_add_(1, pieces, torch.ones_like(pieces, dtype=torch.int16))
-    votes[:, ignore] = 0
+    found = labels.label.reshape(-1)[source.clamp_min(0)]
+    found[source < 0] = ignore
+    best = torch.full((len(source),), ignore, dtype=torch.uint8)
+    most = torch.zeros(len(source), dtype=torch.int16)
+    for number in torch.bincount(found.reshape(-1), minlength=256).nonzero()[:, 0].tolist():
+        if number == ignore or (rule == "any" and number == free):
+            continue
+        votes = (found == number).sum(1, dtype=torch.int16)
+        won = votes > most
+        best[won], most[won] = number, votes[won]
     if rule == "any":  # a single occupied piece is enough: free wins only unopposed
-        votes[:, free] = votes[:, free].clamp_max(1) * (votes.sum(1) == votes[:, free])
-    best = votes.argmax(1)
-    return torch.where(votes.sum(1) > 0, best, ignore).to(torch.uint8).reshape(grid.shape)
+        best[(most == 0) & (found == free).any(1)] = free
+    return best
 
 
-def _seen(
-    seen: Bool[Tensor, "x y z"], source: Int64[Tensor, "N"], grid: VoxelGrid, factor: int
-) -> Bool[Tensor, "X Y Z"]:
+def _seen(seen: Bool[Tensor, "x y z"], source: Int64[Tensor, "N F"]) -> Bool[Tensor, "N"]:
     """A new voxel is seen when most of its pieces are."""
     found = (source >= 0) & seen.reshape(-1)[source.clamp_min(0)]
-    return (_pieces(found, grid, factor).float().mean(1) > 0.5).reshape(grid.shape)
+    return 2 * found.sum(1) > source.shape[1]
 
 
 def _loss(old: DenseLabels, new: DenseLabels, new_from_old: RigidTransform | None) -> ConversionLoss:
