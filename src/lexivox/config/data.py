@@ -40,6 +40,8 @@ class NuscenesData(Config):
         train_every: train on every n-th keyframe in order of time only (2: the paper's ablations).
         synthetic: the dataroot is a synthetic city, whose extras hold the fine class of every point and the complete
             truth of every voxel; both are read for scoring only.
+        voxels: whose labels of voxels are meant where a supervision asks for them: the synthetic city's, or a
+            benchmark's below ``voxel_root`` (by default ``gts`` or ``nuScenes-Occupancy`` in the dataroot).
     """
 
     kind: Literal["nuscenes"] = "nuscenes"
@@ -49,6 +51,8 @@ class NuscenesData(Config):
     val_split: str | list[str] = "val"
     train_every: PositiveInt = 1
     synthetic: bool = False
+    voxels: Literal["synthetic", "occ3d", "openoccupancy"] = "synthetic"
+    voxel_root: str | None = None
 
     @property
     def table(self) -> ClassTable:
@@ -65,10 +69,11 @@ class NuscenesData(Config):
 
         split = self.train_split if part == "train" else self.val_split
         kind = "lidarseg" if labels else None
-        if part == "train":
-            options = {"every": self.train_every, "voxel_labels": voxel_labels}
+        options: dict[str, Any] = {"every": self.train_every} if part == "train" else {}
+        if voxel_labels and self.voxels != "synthetic":
+            options |= {"voxel_labels": self.voxels, "voxel_root": self.voxel_root}
         else:
-            options = {"voxel_labels": voxel_labels or (labels and self.synthetic)}
+            options["voxel_labels"] = voxel_labels or (part == "val" and labels and self.synthetic)
         return open_dataset("nuscenes", self.root, split, version=self.version, labels=kind, boxes=boxes, **options)
 
     def fine_labels(self, dataset: Any) -> FineLabels | None:

@@ -25,8 +25,9 @@ from lexivox.data.datasets.nuscenes_extras import NuscenesExtras
 from lexivox.data.datasets.nuscenes_labels import boxes_in_ego, label_files, read_point_labels
 from lexivox.data.datasets.nuscenes_splits import scenes_of_split
 from lexivox.data.datasets.nuscenes_tables import CHANNELS, LIDAR, find_version, open_tables
+from lexivox.data.datasets.nuscenes_voxels import voxel_source
 from lexivox.data.subset import every_nth
-from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample
+from lexivox.data.types import Boxes, CameraView, LidarSweep, PointLabels, Sample, VoxelLabels
 from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.transform import RigidTransform
 
@@ -45,7 +46,9 @@ class NuscenesDataset:
         boxes: read the labelled cuboids.
         num_sweeps: so many earlier sweeps are moved into the keyframe and appended to its cloud, fewer at the
             start of a drive. Their points carry label 0; their rays do not start at the keyframe's sensor.
-        voxel_labels: read the class and motion of every voxel, which only synthetic data has.
+        voxel_labels: read the class of every voxel: ``"occ3d"`` or ``"openoccupancy"`` those of the benchmark; ``True``
+            those of synthetic data, with motion. Classes are of ``NUSCENES16``.
+        voxel_root: folder of the benchmark's labels; by default ``gts`` or ``nuScenes-Occupancy`` below the root.
         every: keep every n-th keyframe in order of time (:func:`~lexivox.data.subset.every_nth`).
 
     Raises:
@@ -66,10 +69,11 @@ class NuscenesDataset:
         labels: str | None = None,
         boxes: bool = False,
         num_sweeps: int = 0,
-        voxel_labels: bool = False,
+        voxel_labels: bool | str = False,
+        voxel_root: str | PathLike[str] | None = None,
         every: int = 1,
     ) -> None:
-        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, every)
+        self._arguments = (root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, voxel_root, every)
         self.root = Path(root)
         if labels not in (None, "lidarseg", "panoptic"):
             raise ConfigError(f"labels of nuscenes must be 'lidarseg', 'panoptic' or None; got {labels!r}.")
@@ -85,11 +89,7 @@ class NuscenesDataset:
         self._label_kind, self._with_boxes, self._num_sweeps = labels, boxes, num_sweeps
         self._label_files = label_files(self.tables_folder, labels, self._tables) if labels else {}
         self._extras = NuscenesExtras(self.root, self.version)
-        self._with_voxels = voxel_labels
-        if voxel_labels and not self._extras.has_voxels:
-            raise DataError(
-                f"voxel labels must be beside the data set when asked for; got none in {self._extras.folder}"
-            )
+        self._voxels = voxel_source(voxel_labels, self.root, self.version, voxel_root)
         if boxes and not (self.tables_folder / "sample_annotation.json").exists():
             raise DataError(f"boxes must be in the tables when asked for; got none in {self.tables_folder}")
         scene_names = [name.decode() for name in self._tables.scene_name]
@@ -147,7 +147,7 @@ class NuscenesDataset:
             global_from_ego=global_from_car,
             point_labels=truth,
             boxes=self._boxes(row, ego_from_global) if self._with_boxes else None,
-            voxel_labels=self._extras.of_voxels(self._lidar_token(row), token) if self._with_voxels else None,
+            voxel_labels=self._voxel_labels(row, index),
         )
 
     def files(self) -> Iterator[Path]:
@@ -255,6 +255,11 @@ class NuscenesDataset:
             )
         return self.root / name
 
+    def _voxel_labels(self, row: int, index: int) -> VoxelLabels | None:
+        if self._voxels is None:
+            return None
+        return self._voxels.read(self.tokens[index], self._lidar_token(row), self.drives[index])
+
     def _boxes(self, row: int, ego_from_global: RigidTransform) -> Boxes:
         return boxes_in_ego(self._tables, row, ego_from_global, _CLASS_OF_CATEGORY)
 
@@ -262,8 +267,10 @@ class NuscenesDataset:
 _CLASS_OF_CATEGORY = dict(zip(NUSCENES_RAW.names, NUSCENES16_FROM_RAW.table, strict=True))
 
 
-def _reopen(root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, every) -> NuscenesDataset:
+def _reopen(
+    root, split, version, cameras, labels, boxes, num_sweeps, voxel_labels, voxel_root, every
+) -> NuscenesDataset:
     return NuscenesDataset(
         root, split, version=version, cameras=cameras, labels=labels, boxes=boxes, num_sweeps=num_sweeps,
-        voxel_labels=voxel_labels, every=every,
+        voxel_labels=voxel_labels, voxel_root=voxel_root, every=every,
     )  # fmt: skip
