@@ -169,6 +169,7 @@ def _spread(counts: tuple[int, ...], factor: int) -> list[tuple[int, ...]]:
 def _voted(labels: DenseLabels, source: Int64[Tensor, "N F"], rule: Rule) -> UInt8[Tensor, "N"]:
     """The class of every new voxel; the smaller of those with as many votes."""
     ignore, free = labels.classes.ignore, labels.classes.free
+    assert free is not None  # or convert() has refused
     found = labels.label.reshape(-1)[source.clamp_min(0)]
     found[source < 0] = ignore
     best = torch.full((len(source),), ignore, dtype=torch.uint8)
