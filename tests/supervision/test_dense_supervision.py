@@ -12,7 +12,7 @@ from torch import nn
 
 from lexivox.data.collate import collate
 from lexivox.data.types import IGNORED, VoxelLabels
-from lexivox.errors import ShapeError
+from lexivox.errors import DataError, ShapeError
 from lexivox.fields import CoordinateField
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
@@ -141,3 +141,8 @@ def test_labels_of_another_grid_are_refused():
     other = replace(labels_of(), grid=replace(GRID, lower_m=(0.5, 0.0, 0.0)))
     with pytest.raises(ShapeError, match=r"labels of voxels must lie on the grid of the batch, \(2, 2, 2\) from"):
         prepared(DenseLabels(2), other)
+
+
+def test_labels_of_another_table_are_refused():
+    with pytest.raises(DataError, match="labels of voxels must call free what the run does, 17; got 2"):
+        prepared(DenseLabels(17), labels_of())

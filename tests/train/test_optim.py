@@ -23,6 +23,12 @@ def test_published_learning_rates_of_the_backbone(step, expected):
     assert learning_rate(step, 42192, 2e-5, 1e-6, 500) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("step", "expected"), [(0, 1e-7), (100, 5.005e-5), (200, 1e-4), (21_095, 1e-4)])
+def test_the_constant_rate_of_occflownet(step, expected):
+    """Spec occflownet 5: 1e-4 after 200 steps from a thousandth of it."""
+    assert learning_rate(step, 21_096, 1e-4, 0.0, 200, schedule="constant") == pytest.approx(expected, rel=1e-6)
+
+
 def test_decay_spares_one_dimensional_parameters():
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     decayed, plain = adamw(model, 1e-3, 0.1).param_groups

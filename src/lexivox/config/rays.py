@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PlacesConfig(Config):
     """Where along a ray questions are asked; see :class:`lexivox.supervision.ray_points.PlaceRule`."""
 
-    num_free: PositiveInt = 12
+    num_free: PositiveInt = 6
     near_share: Share = 0.5
     near_m: PositiveFloat = 4.0
     margin_m: Weight = 0.3
@@ -120,6 +120,7 @@ class RayQueriesConfig(RaySignal):
     occupied_weight: PositiveFloat = 1.0
     lovasz: Weight = 0.0
     unobserved_weight: Weight = 0.1
+    num_unobserved: Annotated[int, Field(ge=0)] = 2048
     veto: bool = True
     semantic_weight: Weight = 0.0
     language_weight: Weight = 0.0

@@ -30,7 +30,7 @@ class AugmentConfig(Config):
 
 
 class TrainConfig(Config):
-    """AdamW, warm-up, cosine decay, clipping (spec pop3d 6); see :class:`lexivox.train.loop.OptimOptions`."""
+    """AdamW, warm-up, cosine decay or none, clipping; see :class:`lexivox.train.loop.OptimOptions`."""
 
     steps: PositiveInt
     batch_size: PositiveInt = 1
@@ -39,6 +39,7 @@ class TrainConfig(Config):
     lr_for_batch: PositiveInt | None = None
     lr_min: Annotated[float, Field(ge=0.0)] = 1e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 30
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Weight = 0.01
     decay_all: bool = False
     backbone_lr_scale: Weight = 1.0

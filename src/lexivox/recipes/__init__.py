@@ -1,5 +1,13 @@
 """Recipes: functions that return an ``ExperimentConfig``. A variant calls one and changes fields."""
 
+from lexivox.recipes.occflownet import (
+    occflownet_2d,
+    occflownet_2d_flow,
+    occflownet_2d_flow_3d,
+    occflownet_tiny,
+    paper_size,
+    released,
+)
 from lexivox.recipes.pop3d import pop3d, pop3d_pandaset, pop3d_released, pop3d_tiny, supervised, within_memory
 from lexivox.recipes.pop3d_table1 import (
     TABLE1,
@@ -15,6 +23,7 @@ from lexivox.recipes.pop3d_table1 import (
     pop3d_table1c_occ3_ft2,
     pop3d_table1c_occ3_ft3,
 )
+from lexivox.recipes.weak import mixture, weak, weak_pandaset, weak_tiny
 
 RECIPES = {
     recipe.__name__: recipe
@@ -34,6 +43,13 @@ RECIPES = {
         pop3d_table1c_occ2_ft3,
         pop3d_table1c_occ3_ft2,
         pop3d_table1c_occ3_ft3,
+        occflownet_tiny,
+        occflownet_2d,
+        occflownet_2d_flow,
+        occflownet_2d_flow_3d,
+        weak_tiny,
+        weak,
+        weak_pandaset,
     )
 }
 """Recipes by the name that the command line knows."""
@@ -41,6 +57,12 @@ RECIPES = {
 __all__ = [
     "RECIPES",
     "TABLE1",
+    "mixture",
+    "occflownet_2d",
+    "occflownet_2d_flow",
+    "occflownet_2d_flow_3d",
+    "occflownet_tiny",
+    "paper_size",
     "pop3d",
     "pop3d_pandaset",
     "pop3d_released",
@@ -56,6 +78,10 @@ __all__ = [
     "pop3d_table1c_occ3_ft2",
     "pop3d_table1c_occ3_ft3",
     "pop3d_tiny",
+    "released",
     "supervised",
+    "weak",
+    "weak_pandaset",
+    "weak_tiny",
     "within_memory",
 ]

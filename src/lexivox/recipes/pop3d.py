@@ -74,35 +74,33 @@ def pop3d_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
         # The ground lies just under the top of a layer, so that grazing rays do not free the voxels they end in.
         grid=GridConfig(lower_m=(-25.6, -25.6, -1.4), voxel_size_m=(0.8, 0.8, 0.8), shape=(64, 64, 8), frame="ego"),
         data=NuscenesData(root=root, synthetic=True),
-        encoder=_small_encoder((160, 288)),
-        heads=_small_heads(),
+        encoder=small_encoder((160, 288)),
+        heads=small_heads(),
         teacher=StreetTeacherConfig(),
-        supervision=_small_supervision(),
-        train=_small_training(steps=450),
+        supervision=small_supervision(),
+        train=small_training(steps=450),
         vocabulary=STREET_VOCABULARY,
         queries=STREET_QUERIES,
     )
 
 
-def _small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
+def small_encoder(image_hw: tuple[int, int]) -> CameraEncoderConfig:
     return CameraEncoderConfig(
         image=ImageConfig(image_hw=image_hw, backbone="street"), triplane=TriplaneConfig(coarsen=2)
     )
 
 
-def _small_supervision() -> list[SupervisionConfig]:
+def small_supervision() -> list[SupervisionConfig]:
     """Rays, and the teacher at LiDAR points and at the centres of their voxels, where the map is read."""
     rays = LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0, balance=1.0)
     return [rays, LanguageConfig(weight=3.0, voxel_weight=1.2)]
 
 
-def _small_heads() -> HeadsConfig:
+def small_heads() -> HeadsConfig:
     return HeadsConfig(occupancy=HeadConfig(num_layers=3), language=HeadConfig(num_layers=3))
 
 
-def _small_training(
-    steps: int, balance_power: float = 0.9, ema: float = 0.0, weight_decay: float = 0.01
-) -> TrainConfig:
+def small_training(steps: int, balance_power: float = 0.9, ema: float = 0.0, weight_decay: float = 0.01) -> TrainConfig:
     """The pretrained backbone learns slowly, as published; rare things that the teacher sees weigh more."""
     return TrainConfig(
         steps=steps,
@@ -144,7 +142,7 @@ def pop3d_pandaset(
             triplane=TriplaneConfig(coarsen=2),
             num_frequencies=5,
         ),
-        heads=_small_heads(),
+        heads=small_heads(),
         teacher=EspnetTeacherConfig(weights=espnet),
         supervision=[
             LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0),
@@ -152,7 +150,7 @@ def pop3d_pandaset(
         ],
         # Nine keyframes from nearly one place: without turning the world a network learns the place by heart.
         augment=AugmentConfig(turn_deg=30.0),
-        train=_small_training(steps=800, balance_power=0.5, ema=0.99, weight_decay=0.05),
+        train=small_training(steps=800, balance_power=0.5, ema=0.99, weight_decay=0.05),
         vocabulary={name: list(phrases) for name, phrases in PANDASET9_QUERIES.items()},
         queries={
             "car": ["car"],

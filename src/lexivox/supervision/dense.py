@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, VoxelLabels
-from lexivox.errors import ShapeError
+from lexivox.errors import DataError, ShapeError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, focal_cross_entropy, geo_scal, lovasz_softmax, sem_scal
@@ -51,6 +51,7 @@ class DenseLabels:
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Raises:
         ShapeError: labels are of another grid than the batch's.
+        DataError: their class numbers are others.
         """
         chosen = [
             self._choose(batch.grid, labels, item, generator) for item, labels in enumerate(batch.voxel_labels or ())
@@ -63,6 +64,11 @@ class DenseLabels:
             raise ShapeError(
                 f"labels of voxels must lie on the grid of the batch, {grid.shape} from {grid.lower_m}; got "
                 f"{labels.grid.shape} from {labels.grid.lower_m}. Build them for the run's grid."
+            )
+        if labels.free_label != self.free_label:
+            raise DataError(
+                f"labels of voxels must call free what the run does, {self.free_label}; got {labels.free_label}. "
+                "Set free_label of the dense supervision, or map the labels."
             )
         known = labels.label != IGNORED
         seen = {"none": None, "lidar": labels.seen_by_lidar, "camera": labels.seen_by_camera}[self.mask]

@@ -27,7 +27,7 @@ class PlaceRule:
         snap: chance that a question is asked at the centre of its voxel, where a map is read.
     """
 
-    num_free: int = 12
+    num_free: int = 6
     near_share: float = 0.5
     near_m: float = 4.0
     margin_m: float = 0.3

@@ -25,9 +25,6 @@ from lexivox.supervision.base import join_points, nothing_from
 from lexivox.supervision.ray_points import PlaceRule, occupied_wins
 from lexivox.supervision.rays import RayChoice
 
-UNOBSERVED_POINTS = 4096
-"""Places per sample and step that no ray reached, when these are asked about at all."""
-
 
 @dataclass(frozen=True, slots=True)
 class RayQueries:
@@ -42,6 +39,7 @@ class RayQueries:
         lovasz: of the Lovász loss over the same places.
         unobserved_weight: how much places that no ray reached count as free: without it nothing keeps a model from
             filling what nobody sees, at full weight the inside of every wall is called free.
+        num_unobserved: places per sample and step that no ray reached, when these are asked about at all.
         veto: leave out free places in voxels that hold returns, as labels of voxels do.
         semantic_weight: of classes at the returns; 0 needs no labels.
         language_weight: of the teacher's features at the returns; 0 needs no teacher.
@@ -55,6 +53,7 @@ class RayQueries:
     occupied_weight: float = 1.0
     lovasz: float = 0.0
     unobserved_weight: float = 0.1
+    num_unobserved: int = 2048
     veto: bool = True
     semantic_weight: float = 0.0
     language_weight: float = 0.0
@@ -101,11 +100,11 @@ class RayQueries:
 
     def _unobserved(self, batch: Batch, generator: torch.Generator) -> Sequence[LabelledPoints]:
         """Centres of voxels that no ray of any keyframe at hand passed or ended in."""
-        if not self.unobserved_weight:
+        if not self.unobserved_weight or not self.num_unobserved:
             return []
         unseen = [_unseen(batch, item) for item in range(batch.size)]
         drawn = [
-            rows[torch.randint(len(rows), (UNOBSERVED_POINTS,), generator=generator)] if len(rows) else rows
+            rows[torch.randint(len(rows), (self.num_unobserved,), generator=generator)] if len(rows) else rows
             for rows in unseen
         ]
         owner = torch.cat([torch.full_like(rows, item) for item, rows in enumerate(drawn)])

@@ -22,7 +22,7 @@ from lexivox.train.checkpoint import fill_model, load_state, remove_torn, save_s
 from lexivox.train.data import TrainingSteps, part_loader
 from lexivox.train.engine import Engine, OneProcess, like, whole
 from lexivox.train.log import RunLog, add_line
-from lexivox.train.optim import RunningMean, adamw, learning_rate, restore
+from lexivox.train.optim import RunningMean, Schedule, adamw, learning_rate, restore
 from lexivox.train.stop import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class OptimOptions:
     """How weights move. The machine is no part of it.
 
     Attributes:
-        lr: highest rate, at the end of ``warmup_steps``; then a cosine down to ``lr_min``.
+        lr: highest rate, at the end of ``warmup_steps``; then a cosine down to ``lr_min``, or constant.
         lr_for_batch: the samples per step that ``lr`` is stated for; with others it is scaled linearly. None = any.
         decay_all: decay biases and norms too, as published.
         clip_norm: largest L2 norm of the whole gradient.
@@ -55,6 +55,7 @@ class OptimOptions:
     lr_for_batch: int | None = None
     lr_min: float = 1e-5
     warmup_steps: int = 30
+    schedule: Schedule = "cosine"
     weight_decay: float = 0.01
     decay_all: bool = False
     clip_norm: float = 10.0
@@ -234,7 +235,12 @@ class Trainer:
     def _set_rates(self) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
-                self.step, len(self.steps), group["base_lr"], self.options.lr_min, self.options.warmup_steps
+                self.step,
+                len(self.steps),
+                group["base_lr"],
+                self.options.lr_min,
+                self.options.warmup_steps,
+                schedule=self.options.schedule,
             )
         return self.optimizer.param_groups[0]["lr"]
 

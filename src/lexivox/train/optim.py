@@ -1,9 +1,9 @@
-"""AdamW with linear warm-up and cosine decay (spec pop3d 6), and an optional running mean of the weights."""
+"""AdamW with linear warm-up, then cosine decay or none, and an optional running mean of the weights."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -11,13 +11,26 @@ from torch import nn
 from lexivox.errors import WeightsError
 from lexivox.train.engine import like
 
+Schedule = Literal["cosine", "constant"]
 
-def learning_rate(step: int, steps: int, lr: float, lr_min: float, warmup_steps: int, start: float = 1e-5) -> float:
-    """Linear from ``start`` for ``warmup_steps``, then cosine to ``lr_min``.
+
+def learning_rate(
+    step: int,
+    steps: int,
+    lr: float,
+    lr_min: float,
+    warmup_steps: int,
+    start: float = 1e-5,
+    schedule: Schedule = "cosine",
+) -> float:
+    """Linear for ``warmup_steps``, then cosine to ``lr_min`` (POP-3D), or constant (OccFlowNet).
 
     The clock of the cosine is not shifted by the warm-up, as in the released trainer. ``start`` and ``lr_min`` are
-    absolute, the same for every group: a group with a tenth of the rate warms up from half of it (erratum 34).
+    absolute, the same for every group: a group with a tenth of the rate warms up from half of it (erratum 34). The
+    constant schedule warms up from a thousandth of its rate (spec occflownet 5).
     """
+    if schedule == "constant":
+        return lr * (1e-3 + (1.0 - 1e-3) * step / warmup_steps) if step < warmup_steps else lr
     if step < warmup_steps:
         return start + step * (lr - start) / warmup_steps
     return lr_min + 0.5 * (lr - lr_min) * (1.0 + math.cos(math.pi * step / steps))
