@@ -23,7 +23,6 @@ from lexivox.ops.render import (
     render_weights,
     render_weights_torch,
 )
-from lexivox.ops.render_volume import render_volume
 from lexivox.ops.sampling import has_numba
 from lexivox.ops.walk import Segments, walk
 
@@ -299,78 +298,3 @@ def test_extinction_must_fit_the_segments():
     segments = random_segments([2, 1])
     with pytest.raises(ShapeError, match="extinction must hold one number for each segment; got 5 for 3"):
         render_weights(torch.zeros(5), segments)
-
-
-def volumes(samples=2, channels=3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    opacity = torch.rand(samples, *GRID.shape, generator=generator) ** 4
-    return opacity, torch.randn(samples, channels, *GRID.shape, generator=generator)
-
-
-def rays(count=60, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    origins = torch.randn(count, 3, generator=generator) * torch.tensor([3.0, 1.0, 0.3])
-    towards = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
-    return origins, towards
-
-
-def test_a_volume_is_seen_the_same_in_any_batch(path):
-    opacity, logits = volumes()
-    origins, towards = rays()
-    batch = torch.arange(60) % 2
-    both = render_volume(GRID, opacity, {"logits": logits}, origins, towards, batch, 7.0)
-    for sample in range(2):
-        own = batch == sample
-        alone = render_volume(
-            GRID,
-            opacity[sample : sample + 1],
-            {"logits": logits[sample : sample + 1]},
-            origins[own],
-            towards[own],
-            torch.zeros(30).long(),
-            7.0,
-        )
-        assert torch.equal(alone.depth_m, both.depth_m[own])
-        assert torch.equal(alone.opacity, both.opacity[own])
-        torch.testing.assert_close(alone.features["logits"], both.features["logits"][own], atol=1e-6, rtol=0.0)
-
-
-def test_rendering_equals_dense_quadrature(path):
-    """Spec 13-3: 20,000 steps along each ray, each with the nearest voxel's values: within 1e-3 m."""
-    opacity, logits = volumes(samples=1)
-    origins, towards = rays(12)
-    ours = render_volume(
-        GRID, opacity, {"logits": logits}, origins, towards, torch.zeros(12).long(), 5.0, background="none", eps=-1.0
-    )
-    edges = torch.linspace(0.0, 5.0, 20_001, dtype=torch.float64)
-    middles, width = (edges[1:] + edges[:-1]) / 2, 5.0 / 20_000
-    index = GRID.index_from_xyz(origins[:, None].double() + middles[:, None] * towards[:, None].double())
-    inside = ((index >= 0) & (index < torch.tensor(GRID.shape))).all(-1)
-    flat = GRID.flat_from_index(index).where(inside, torch.tensor(0))
-    tau = width * extinction_from_opacity(opacity.double().flatten(), 0.4)[flat] * inside
-    weight = torch.exp(-(tau.cumsum(1) - tau)) * -torch.expm1(-tau)
-    torch.testing.assert_close(ours.opacity.double(), weight.sum(1), atol=2e-3, rtol=0.0)
-    torch.testing.assert_close(ours.depth_m.double(), (weight * middles).sum(1), atol=2e-3, rtol=0.0)
-    read = logits[0].flatten(1).T.double()[flat]
-    torch.testing.assert_close(ours.features["logits"].double(), (weight[..., None] * read).sum(1), atol=5e-3, rtol=0.0)
-
-
-def test_gradcheck_of_a_volume(path):
-    small = VoxelGrid((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (3, 2, 2), "ego")
-    generator = torch.Generator().manual_seed(0)
-    opacity = (torch.rand(1, 3, 2, 2, generator=generator).double() * 0.8 + 0.1).requires_grad_()
-    logits = torch.randn(1, 2, 3, 2, 2, generator=generator).double().requires_grad_()
-    origins = torch.tensor([[-1.0, 0.3, 0.3], [0.7, 0.6, 0.2]]).double()
-    towards = torch.tensor([[1.0, 0.2, 0.1], [-0.3, 0.1, 0.9]]).double()
-
-    def outputs(opacity, logits):
-        seen = render_volume(small, opacity, {"f": logits}, origins, towards, torch.zeros(2).long(), eps=-1.0)
-        return seen.depth_m, seen.opacity, seen.features["f"]
-
-    assert gradcheck(outputs, (opacity, logits))
-
-
-def test_volumes_must_cover_the_grid():
-    opacity, logits = volumes()
-    with pytest.raises(ShapeError, match=r"logits must cover 2 samples of a grid of \(40, 10, 5\) voxels; got \(1, 3,"):
-        render_volume(GRID, opacity, {"logits": logits[:1]}, *rays(4), torch.zeros(4).long())

@@ -20,7 +20,7 @@ from lexivox.data.types import Rays
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
 from lexivox.ops.render import Density, Weights, composite, extinction_from_logit, render_weights
-from lexivox.ops.walk import Segments, walk
+from lexivox.ops.walk import Segments, unique_rows, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class March:
             change: applied to the rows that the head gives, before they are added up.
         """
         counts = self.weights.weight.detach() > self.eps
-        used, compact = self.places.row[counts].unique(return_inverse=True)
+        used, compact = unique_rows(self.places.row[counts], len(self.places.xyz))
         said = self.scene.read(head, self.places.xyz[used], self.places.batch[used])
         row = torch.zeros_like(self.places.row).masked_scatter(counts, compact)
         return composite(self.weights.weight, row, change(said.float()), self.segments, self.eps)
@@ -126,7 +126,7 @@ def find_places(
         is_clear[rows] = vacates | moved.is_unknown | (moves & ~inside)
         is_moved[rows] = moves & inside & ~is_clear[rows]
         xyz_moved = moved.xyz[is_moved[rows]]
-    number, row = _voxels(grid, rays, segments, ray)
+    number, row = _voxels(grid, rays, segments)
     xyz = torch.cat([grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins), xyz_moved])
     batch = torch.cat([number // grid.num_voxels, rays.batch[ray[is_moved]]])
     row = row.masked_scatter(is_moved, torch.arange(len(number), len(xyz), device=row.device))
@@ -137,15 +137,10 @@ def find_places(
     return Places(xyz, batch, row, is_clear)
 
 
-def _voxels(
-    grid: VoxelGrid, rays: Rays, segments: Segments, ray: Int64[Tensor, "N"]
-) -> tuple[Int64[Tensor, "V"], Int64[Tensor, "N"]]:
-    """Numbers of the touched voxels of all samples, and which of them each segment lies in. No sort: marks."""
-    number = segments.voxel + rays.batch[ray] * grid.num_voxels
+def _voxels(grid: VoxelGrid, rays: Rays, segments: Segments) -> tuple[Int64[Tensor, "V"], Int64[Tensor, "N"]]:
+    """Numbers of the touched voxels of all samples, and which of them each segment lies in."""
     size = grid.num_voxels * (int(rays.batch.max()) + 1 if len(rays.batch) else 1)
-    touched = _used(number, size)
-    place = touched.cumsum(0) - 1
-    return touched.nonzero()[:, 0], place[number]
+    return unique_rows(segments.rows(rays.batch * grid.num_voxels), size)
 
 
 def _used(number: Int64[Tensor, "N"], size: int) -> Bool[Tensor, "S"]:
