@@ -140,6 +140,52 @@ def test_reading_runs_no_code():
             assert called not in ("eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "os.system"), where
 
 
+NUMBERED = {"data/classes.py", "data/benchmark_classes.py"}
+"""The two pages of class numbers."""
+
+OF_CLASSES = re.compile(r"(?<!num_)label|semantic|(?<!num_)class(?!es)", re.I)
+
+
+def class_numbers(path: Path) -> list[str]:
+    """Where a number that can only be a class is written: compared, stored, or given as the free one.
+
+    0 and 255 mean "nothing" and "not known" everywhere.
+    """
+
+    def number(node: ast.expr) -> bool:
+        return isinstance(node, ast.Constant) and type(node.value) is int and node.value not in (0, 255)
+
+    def of_classes(node: ast.expr) -> bool:
+        named = isinstance(node, ast.Name | ast.Attribute | ast.Subscript)
+        return named and OF_CLASSES.search(ast.unparse(node).split(".shape")[0].split("[")[0]) is not None
+
+    found: list[ast.AST] = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            text = ast.unparse(node)
+            if any(map(number, sides)) and any(map(of_classes, sides)) and "ndim" not in text and "shape" not in text:
+                found.append(node)
+        elif isinstance(node, ast.Assign) and number(node.value):
+            names = [t for t in node.targets if isinstance(t, ast.Subscript) or ast.unparse(t).isupper()]
+            found += [node] if any(of_classes(name) for name in names) else []
+        elif isinstance(node, ast.keyword) and node.arg in ("free", "free_label", "ignore", "free_class"):
+            found += [node.value] if number(node.value) else []
+    return [f"{relative(path)}:{node.lineno}: {ast.unparse(node)}" for node in found]  # type: ignore[attr-defined]
+
+
+def test_class_numbers_stand_on_two_pages():
+    found = [line for path in SOURCES if relative(path) not in NUMBERED for line in class_numbers(path)]
+    assert found == []
+
+
+def test_a_class_number_would_be_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "x.py"
+    path.write_text("FREE_LABEL = 17\nlabel[a] = 4\nkept = semantic != 17\nf(free_label=17)\nif label == 0: pass\n")
+    assert [line.split(":")[1] for line in class_numbers(path)] == ["1", "2", "3", "4"]
+
+
 def test_no_path_of_one_machine():
     for path in [*SOURCES, *(p for p in ROOT.rglob("*") if p.suffix in (".js", ".css", ".html", ".json"))]:
         text = path.read_text(encoding="utf-8")

@@ -257,7 +257,7 @@ def test_official_semantickitti_panoptic_from_files(official, tmp_path):
         assert values[name] == pytest.approx(float(g[f"kitti/min_points_50/{theirs}"]), abs=1e-9)
     options = FileOptions(min_points=30, novel=("bicycle", "truck", "sidewalk"), ids="merged")
     mended = score_files(tmp_path / "said", tmp_path / "truth", "panoptic-semantickitti", options=options)
-    assert mended.rows[0][1].protocol == "panoptic/min30"
+    assert mended.rows[0][1].protocol == "panoptic/min30+merged"
     values = mended.rows[0][1].values
     per_class = mended.rows[0][1].per_class["pq"]
     assert values["pq_novel"] == pytest.approx(sum(per_class[c] for c in ("bicycle", "truck", "sidewalk")) / 3)
@@ -276,6 +276,8 @@ def test_official_nuscenes_panoptic_from_files(official, tmp_path):
             (tmp_path / side).mkdir(parents=True, exist_ok=True)
             np.savez(tmp_path / side / f"{frame}_panoptic.npz", data=g[f"nuscenes/{frame}/{name}_panoptic"])
     scored = score_files(tmp_path / "said", tmp_path / "truth", "panoptic-nuscenes")
+    with pytest.raises(ConfigError, match="segment ids must be official where there is no fault to mend"):
+        score_files(tmp_path / "said", tmp_path / "truth", "panoptic-nuscenes", options=FileOptions(ids="merged"))
     wanted = g["nuscenes/all_PQ_SQ_RQ_mIoU_PQdagger"]
     got = [scored.rows[0][1].values[name] for name in ("pq", "sq", "rq", "miou", "pq_dagger")]
     assert got == pytest.approx(wanted.tolist(), abs=1e-9)

@@ -124,6 +124,17 @@ def read_semantickitti_occupancy(path: str | Path) -> Bool[Tensor, "X Y Z"]:
     return torch.from_numpy(np.unpackbits(packed)).reshape(grids.SEMANTICKITTI.shape).bool()
 
 
+def write_semantickitti_occupancy(path: str | Path, volume: Bool[Tensor, "X Y Z"]) -> Path:
+    """What :func:`read_semantickitti_occupancy` reads.
+
+    Raises:
+        DataError: another shape than the benchmark's grid.
+    """
+    if tuple(volume.shape) != grids.SEMANTICKITTI.shape:
+        raise DataError(f"volume to write must be {grids.SEMANTICKITTI.shape}; got {tuple(volume.shape)}.")
+    return write_atomically(Path(path), lambda file: file.write(np.packbits(volume.numpy()).tobytes()))
+
+
 def write_semantickitti_voxels(folder: str | Path, name: str, labels: DenseLabels) -> Path:
     """A submission: ``name.label`` in raw codes, 0 where free or ignored."""
     _require_grid(labels, grids.SEMANTICKITTI, SEMANTICKITTI_VOXELS)

@@ -1,6 +1,6 @@
-"""Point labels of nuScenes, read and written: lidarseg, panoptic, and the folders that its server accepts.
+"""Point clouds and point labels, read and written: lidarseg, panoptic, and the folders that nuScenes' server accepts.
 
-Those of SemanticKITTI stand beside its volumes in :mod:`lexivox.data.formats`.
+Labels of SemanticKITTI in its nineteen classes stand beside its volumes in :mod:`lexivox.data.formats`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lexivox.data.benchmark_classes import NUSCENES16_POINTS
+from lexivox.data.benchmark_classes import NUSCENES16_POINTS, SEMANTICKITTI_CODES
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.files import write_atomically
@@ -25,6 +25,50 @@ PANOPTIC_BASE = 1000
 """A panoptic number is class * 1000 + instance; the instance of stuff is 0."""
 
 SUBMISSION_SPLITS = ("train", "val", "test", "mini_train", "mini_val")
+
+
+CLOUD_COLUMNS = {"semantickitti": 4, "nuscenes": 5}
+"""Numbers of a point on disk: x, y, z, intensity, and the ring of nuScenes."""
+
+
+def read_cloud(path: str | Path, columns: int) -> Float[Tensor, "P C"]:
+    """A ``.bin`` of float32 records without header; see :data:`CLOUD_COLUMNS`.
+
+    Raises:
+        DataError: the file is missing or no whole number of records.
+    """
+    try:
+        values = np.fromfile(path, dtype="<f4")
+    except OSError as error:
+        raise DataError(f"a cloud must be readable; got {error.strerror}. Check {path}") from None
+    if len(values) % columns:
+        raise DataError(f"a cloud must be records of {columns} numbers; got {len(values)} numbers. Check {path}")
+    return torch.from_numpy(values.astype(np.float32)).reshape(-1, columns)
+
+
+def write_cloud(path: str | Path, cloud: Float[Tensor, "P C"]) -> Path:
+    """What :func:`read_cloud` reads."""
+    data = cloud.numpy().astype("<f4").tobytes()
+    return write_atomically(Path(path), lambda file: file.write(data))
+
+
+def read_semantickitti_raw(path: str | Path) -> tuple[Int64[Tensor, "P"], Int64[Tensor, "P"]]:
+    """Class of every point of a ``.label`` file in the table ``SEMANTICKITTI_RAW``, and its instance.
+
+    Raises:
+        DataError: the file is missing or holds unknown codes.
+    """
+    try:
+        packed = torch.from_numpy(np.fromfile(path, dtype="<u4").astype(np.int64))
+    except OSError as error:
+        raise DataError(f"point labels must be readable; got {error.strerror}. Check {path}") from None
+    return SEMANTICKITTI_CODES.decode(packed & 0xFFFF), packed >> 16
+
+
+def write_semantickitti_raw(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "P"]) -> Path:
+    """What :func:`read_semantickitti_raw` reads."""
+    data = (SEMANTICKITTI_CODES.encode(label) | (instance << 16)).numpy().astype("<u4").tobytes()
+    return write_atomically(Path(path), lambda file: file.write(data))
 
 
 def read_nuscenes_lidarseg(path: str | Path, classes: ClassTable) -> Int64[Tensor, "P"]:

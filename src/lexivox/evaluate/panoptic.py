@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -22,6 +23,9 @@ from lexivox.ops.overlap import Overlaps, overlaps
 
 MIN_POINTS = {"nuscenes": 15, "semantickitti": 50}
 """Unmatched segments with fewer points count neither as missed nor as false (spec ovpanoptic 6.1)."""
+
+
+SegmentIds = Literal["official", "merged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,22 @@ class PanopticScore(Metric):
         classes: the table of the labels; ``ignore`` is void.
         min_points: see :data:`MIN_POINTS`.
         groups: named classes whose means are reported as well, such as ``{"novel": ["bus", "trailer"]}``.
+        ids: how segment ids were read, for the name of the protocol: those of the official tools, or mended ones (see
+            :func:`lexivox.data.formats.read_semantickitti_points`).
     """
 
     counters = ("confusion", "counts", "iou_sums")
 
     def __init__(
-        self, classes: ClassTable, *, min_points: int, groups: Mapping[str, Sequence[str]] | None = None
+        self,
+        classes: ClassTable,
+        *,
+        min_points: int,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        ids: SegmentIds = "official",
     ) -> None:
         super().__init__()
+        self.ids: SegmentIds = ids
         self.classes, self.min_points, self.groups = classes, min_points, dict(groups or {})
         self.confusion = ConfusionMatrix(classes.num_classes, {classes.ignore})
         self.counts: Int64[Tensor, "3 K"] = torch.zeros(3, classes.num_classes, dtype=torch.int64)  # tp, fp, fn
@@ -57,7 +69,7 @@ class PanopticScore(Metric):
 
     @property
     def protocol(self) -> str:
-        return f"panoptic/min{self.min_points}"
+        return f"panoptic/min{self.min_points}{'' if self.ids == 'official' else f'+{self.ids}'}"
 
     @property
     def identity(self) -> str:

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexivox.data.synthetic import objects, vehicles
+from lexivox.data.synthetic.concepts import RAW_FROM_CONCEPT, Concept
 from lexivox.data.synthetic.shapes import Shape, Shapes, Xyz, place, stack
 from lexivox.data.synthetic.street import KERB_M, Street, block_intervals
 
 Rng = np.random.Generator
 
-RAW_CAR, RAW_TRUCK, RAW_BUS, RAW_BICYCLE, RAW_MOTORCYCLE = 17, 23, 16, 14, 21
-RAW_PEDESTRIAN, RAW_CONE, RAW_BARRIER = 2, 12, 9
+RAW_CAR, RAW_TRUCK, RAW_BUS, RAW_BICYCLE, RAW_MOTORCYCLE, RAW_PEDESTRIAN, RAW_CONE, RAW_BARRIER = (
+    int(RAW_FROM_CONCEPT[concept])
+    for concept in (
+        Concept.CAR, Concept.TRUCK, Concept.BUS, Concept.BICYCLE, Concept.MOTORCYCLE, Concept.PEDESTRIAN, Concept.CONE,
+        Concept.BARRIER,
+    )
+)  # fmt: skip
 _BUILDERS = {
     RAW_CAR: vehicles.car,
     RAW_TRUCK: vehicles.truck,

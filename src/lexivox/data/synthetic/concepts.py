@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from lexivox.data.classes import NUSCENES16_FROM_RAW, NUSCENES_RAW
+from lexivox.data.classes import NUSCENES16, NUSCENES16_FROM_RAW, NUSCENES_RAW
 
 
 class Concept(IntEnum):
@@ -45,15 +45,19 @@ CONCEPT_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """Readable name of every concept, by id. The windows of lorries and buses count as car windows."""
 
-RAW_FROM_CONCEPT = np.array(
-    [0, 24, 24, 26, 26, 27, 28, 28, 28, 30, 30, 28, 28, 12, 9, 17, 17, 17, 23, 16, 14, 21, 2, 0],
-    dtype=np.uint8,
-)
+_RAW_OF_CONCEPT = (
+    "noise", "flat.driveable_surface", "flat.driveable_surface", "flat.sidewalk", "flat.sidewalk", "flat.terrain",
+    "static.manmade", "static.manmade", "static.manmade", "static.vegetation", "static.vegetation", "static.manmade",
+    "static.manmade", "movable_object.trafficcone", "movable_object.barrier", "vehicle.car", "vehicle.car",
+    "vehicle.car", "vehicle.truck", "vehicle.bus.rigid", "vehicle.bicycle", "vehicle.motorcycle",
+    "human.pedestrian.adult", "noise",
+)  # fmt: skip
+RAW_FROM_CONCEPT = np.array([NUSCENES_RAW.index_of(name) for name in _RAW_OF_CONCEPT], dtype=np.uint8)
 """nuScenes lidarseg id of every concept (parts of an actor take the id of the whole instead)."""
 
 CLASS_FROM_RAW = np.array(NUSCENES16_FROM_RAW.table, dtype=np.uint8)
 """The sixteen classes (0 = noise) of the 32 raw lidarseg ids."""
 
 RAW_NAMES = NUSCENES_RAW.names
-FREE_LABEL = 17
+FREE_LABEL = NUSCENES16.index_of("free")
 """Class number of a free voxel beside the classes 0..16."""

@@ -26,7 +26,9 @@ class PanopticFiles(FileBenchmark):
         super().__init__(options)
         min_points = self.official_min_points if options.min_points is None else options.min_points
         groups = novel_groups(self.classes, options.novel) if options.novel else None
-        self.score = PanopticScore(self.classes, min_points=min_points, groups=groups)
+        if options.ids != "official" and self.classes != SEMANTICKITTI:
+            raise ConfigError(f"segment ids must be official where there is no fault to mend; got {options.ids!r}.")
+        self.score = PanopticScore(self.classes, min_points=min_points, groups=groups, ids=options.ids)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
