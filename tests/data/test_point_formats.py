@@ -101,7 +101,9 @@ def predictions(instances):
 def test_a_submission_has_the_layout_of_the_devkit(tmp_path, task):
     meta = write_nuscenes_submission(tmp_path, "mini_val", LIDAR_ONLY, predictions(task == "panoptic"))
     suffix = {"lidarseg": "bin", "panoptic": "npz"}[task]
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == sorted(["mini_val/submission.json", *(f"{task}/mini_val/token{i}_{task}.{suffix}" for i in (1, 2))])
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    files = [f"{task}/mini_val/token{number}_{task}.{suffix}" for number in (1, 2)]
+    assert written == sorted(["mini_val/submission.json", *files])
     said = json.loads(meta.read_text())["meta"]
     wanted = {"use_camera", "use_lidar", "use_radar", "use_map", "use_external"}
     assert set(said) == wanted | ({"task"} if task == "panoptic" else set())
