@@ -11,7 +11,7 @@ from helpers import make_sample
 from torch import Tensor, nn
 
 from lexivox.data.collate import collate
-from lexivox.data.motion import BoxPairs, Motion
+from lexivox.data.motion import UNLABELLED, BoxPairs, Motion
 from lexivox.data.types import IGNORED, Rays
 from lexivox.fields import CoordinateField, DenseField
 from lexivox.geometry.grid import VoxelGrid
@@ -348,6 +348,8 @@ def test_where_no_car_is_predicted_nothing_moves():
     rays = straight(2, offset=torch.tensor([0, 1]))
     assert depth_m(rays, driving(), Optics(match_class=True)) == pytest.approx([8.0, 4.0], abs=0.05)
     assert depth_m(rays, driving(label=0), Optics(match_class=True)) == pytest.approx([8.0, 8.0], abs=0.05)
+    found = driving(label=UNLABELLED)  # in the sweeps: nobody knows what it is
+    assert depth_m(rays, found, Optics(match_class=True)) == pytest.approx([8.0, 4.0], abs=0.05)
 
 
 def test_the_filter_looks_through_what_is_predicted_to_move():

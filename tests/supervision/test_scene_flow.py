@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import make_sample
 
+from lexivox.config.rays import RayQueriesConfig, RaysConfig
 from lexivox.data.collate import collate
 from lexivox.data.motion import UNLABELLED
 from lexivox.data.synthetic.drive import SyntheticDrive
@@ -178,6 +179,14 @@ def test_a_mirrored_street_moves_alike(street):
     both = plain.is_moved & mirrored.is_moved
     assert both.sum() > 0.9 * plain.is_moved.sum()
     assert (plain.xyz * sign - mirrored.xyz)[both].norm(dim=1).mean() < 0.2
+
+
+def test_a_recipe_asks_for_it_by_name(street):
+    clip, motion = street
+    signal = RayQueriesConfig(rays=RaysConfig(reach=2), flow="sweeps")
+    assert not signal.uses_boxes
+    found = signal.build().motion(collate([clip], GRID))
+    assert torch.equal(found.pairs.center_then, motion.pairs.center_then)
 
 
 def test_without_neighbours_nothing_moves():

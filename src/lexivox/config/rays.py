@@ -88,12 +88,12 @@ class RaySignal(Signal):
     """What learning from rays has in common.
 
     Attributes:
-        flow: where moving things of other keyframes stand now: nobody asks (the world is static), or by boxes that are
-            tracked ("occupancy flow").
+        flow: where moving things of other keyframes stand now: nobody asks (the world is static); by boxes that are
+            tracked ("occupancy flow"); or found in the sweeps themselves, without any label.
     """
 
     rays: RaysConfig = RaysConfig()
-    flow: Literal["none", "boxes"] = "none"
+    flow: Literal["none", "boxes", "sweeps"] = "none"
 
     @property
     def horizon(self) -> tuple[int, ...]:
@@ -107,8 +107,11 @@ class RaySignal(Signal):
         from functools import partial
 
         from lexivox.supervision.motion import box_motion
+        from lexivox.supervision.scene_flow import SceneFlow
 
-        return partial(box_motion, horizon=self.horizon) if self.flow == "boxes" and self.horizon else None
+        if self.flow == "none" or not self.horizon:
+            return None
+        return partial(box_motion if self.flow == "boxes" else SceneFlow().of_batch, horizon=self.horizon)
 
 
 class RayQueriesConfig(RaySignal):

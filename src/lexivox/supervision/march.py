@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lexivox.data.motion import Motion
+from lexivox.data.motion import UNLABELLED, Motion
 from lexivox.data.types import Rays
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
@@ -121,6 +121,7 @@ def find_places(
         moves, vacates = moved.is_moved, moved.is_vacant
         if optics.match_class:
             fits = _class_at(scene, moved.xyz, rays.batch[ray[rows]], moves | vacates) == moved.box_label
+            fits |= moved.box_label == UNLABELLED  # found without boxes: it may be anything
             moves, vacates = moves & fits, vacates & fits
         inside = grid.contains(moved.xyz)
         is_clear[rows] = vacates | moved.is_unknown | (moves & ~inside)
