@@ -47,7 +47,7 @@ def tiny_model(seed: int = 0) -> OccupancyModel:
             "occupancy": PointwiseHead(encoder.channels, 16, 2),
             "language": PointwiseHead(encoder.channels, 16, 8),
         }
-        return OccupancyModel(GRID, encoder, heads, image_hw=IMAGE_HW)
+        return OccupancyModel(GRID, encoder, heads, fit=IMAGE_HW)
 
 
 def tiny_steps(steps: int, seed: int = 0) -> TrainingSteps:

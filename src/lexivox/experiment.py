@@ -111,9 +111,9 @@ class Experiment:
             boxes=any(s.uses_boxes for s in signals),
             voxel_labels=any(s.uses_voxel_labels for s in signals),
         )
-        image_hw, language = self.config.encoder.image.image_hw, self.language
+        fit, language = self.config.image_fit, self.language
         if language is None:
-            return PreparedSamples(dataset, image_hw, None)
+            return PreparedSamples(dataset, fit, None)
         features = FeatureStore(
             dataset,
             self.teacher,
@@ -122,7 +122,7 @@ class Experiment:
             max_points=language.max_points,
             storage=Storage(language.storage, language.storage_rank, language.storage_pool),
         )
-        return PreparedSamples(dataset, image_hw, features)
+        return PreparedSamples(dataset, fit, features)
 
     @cached_property
     def val_dataset(self) -> SampleDataset:
@@ -184,6 +184,7 @@ class Experiment:
             config.train.steps,
             config.train.micro_batch,
             config.horizon,
+            config.image_fit,
         )
         set_checkpointing(model, config.train.checkpointing)
         Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)

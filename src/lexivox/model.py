@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lexivox.data.collate import collate
-from lexivox.data.transforms import resize_images
+from lexivox.data.image_fit import ImageFit
 from lexivox.data.types import Batch, Clip, Sample
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.fields import FeatureField
@@ -73,7 +73,7 @@ class OccupancyModel(nn.Module):
         heads: modules ``(P, C) -> (P, K)``. Known names: ``occupancy`` (2 logits: free, occupied) or ``density`` (its
             logit of occupied alone), ``language`` (D channels in the space of ``text_encoder``), ``semantic`` (one
             logit per class of a table; without the last one, free, beside a head for geometry).
-        image_hw: the size that images are brought to before they are encoded.
+        fit: brings images to their size before they are encoded; a bare size squashes them.
         text_encoder: the words that the language head understands.
         free_class: the class of the ``semantic`` head that means free.
         threshold: predictions call a voxel occupied where its probability is above it.
@@ -84,7 +84,7 @@ class OccupancyModel(nn.Module):
         grid: VoxelGrid,
         encoder: nn.Module,
         heads: Mapping[str, nn.Module],
-        image_hw: tuple[int, int],
+        fit: ImageFit | tuple[int, int],
         text_encoder: TextEncoder | None = None,
         free_class: int | None = None,
         threshold: float = 0.5,
@@ -93,7 +93,7 @@ class OccupancyModel(nn.Module):
         self.grid = grid
         self.encoder = encoder
         self.heads = nn.ModuleDict(dict(heads))
-        self.image_hw = image_hw
+        self.fit = fit if isinstance(fit, ImageFit) else ImageFit(fit)
         self.text_encoder = text_encoder
         self.free_class, self.threshold = free_class, threshold
         self.calibration: Calibration | None = None
@@ -132,7 +132,7 @@ class OccupancyModel(nn.Module):
         """
         clip = sample if isinstance(sample, Clip) else Clip(sample)
         current, grid = clip.current, self.grid.refine(refine)
-        batch = collate([resize_images(clip, self.image_hw)], self.grid).to(self.device)
+        batch = collate([self.fit.fitted(clip)], self.grid).to(self.device)
         with _evaluating(self):
             reader = _Reader(self.encode(batch), grid, self.device)
         return Prediction.from_reader(

@@ -7,6 +7,7 @@ import torch
 
 from lexivox.config import LidarOccupancyConfig
 from lexivox.data.clips import Horizon, WithPast, clip_at, neighbours, without_pixels
+from lexivox.data.image_fit import ImageFit
 from lexivox.data.synthetic import SyntheticDrive
 from lexivox.data.transforms import Augment
 from lexivox.data.types import Clip
@@ -69,7 +70,7 @@ def test_only_those_who_ask_get_pixels(dataset):
 
 
 def test_prepared_samples_have_neighbours_without_reading_their_images(dataset):
-    prepared = PreparedSamples(dataset, HW, None)
+    prepared = PreparedSamples(dataset, ImageFit(HW), None)
     dataset.read_without_images.clear()
     clip = clip_at(prepared, 0, Horizon.of((2,)))
     assert dataset.read_without_images == [2]
@@ -90,7 +91,7 @@ def test_a_model_that_looks_back_gets_what_the_drive_has(dataset):
 
 def test_a_step_holds_its_neighbours_in_the_frame_of_the_current_grid(dataset):
     grid = pop3d_tiny().grid.build()
-    prepared = PreparedSamples(dataset, HW, None)
+    prepared = PreparedSamples(dataset, ImageFit(HW), None)
     options = (prepared, grid, [], Augment(color=0.0), 1, 0, 0, 40)
     alone, around = TrainingSteps(*options), TrainingSteps(*options, horizon=Horizon.of((-1, 1)))
     for part in range(5):

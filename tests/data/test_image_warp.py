@@ -84,11 +84,11 @@ def test_the_jitter_is_drawn_within_its_bounds_and_for_each_camera():
         warps = jitter.of_rig(sample, (40, 120), generator)
         assert len({warp.rotation_rad for warp in warps.values()}) == 6
         for warp in warps.values():
-            scales.append(warp.scale - 0.75)
+            scales.append(warp.scale / 0.75 - 1.0)
             assert abs(warp.rotation_rad) <= math.radians(5.4)
             assert 0 <= warp.left_px <= max(round(160 * warp.scale) - 120, 0)
-    assert -0.06 <= min(scales) < -0.04
-    assert 0.09 < max(scales) <= 0.11
+    assert -0.136 <= min(scales) < -0.12
+    assert 0.23 < max(scales) <= 0.25
     warped = warp_views(sample, warps)
     assert all(view.image_hw == (40, 120) for view in warped.views)
 

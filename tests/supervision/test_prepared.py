@@ -9,6 +9,7 @@ import torch
 from helpers import make_sample
 
 from lexivox.data.cache import FeatureCache
+from lexivox.data.image_fit import ImageFit
 from lexivox.data.transforms import resize_images
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
@@ -56,7 +57,7 @@ def prepare(tmp_path):
         dataset = Recording()
         keep = options.pop("keep", 256)
         store = teacher and FeatureStore(dataset, teacher, FeatureCache(tmp_path), **options)
-        return PreparedSamples(dataset, SMALL_HW, store, keep)
+        return PreparedSamples(dataset, ImageFit(SMALL_HW), store, keep)
 
     return make
 
@@ -185,7 +186,7 @@ def test_memory_is_bounded_and_the_last_used_stay(prepare):
 @pytest.mark.parametrize(("image_hw", "kept"), [((16, 24), 256), ((900, 1600), 41), ((20_000, 20_000), 1)])
 def test_large_images_are_kept_in_smaller_numbers(image_hw, kept):
     # 2**30 bytes over 3 channels x 6 views x 900 x 1600 pixels is 41.4.
-    assert PreparedSamples(Recording(), image_hw, None).keep == kept
+    assert PreparedSamples(Recording(), ImageFit(image_hw), None).keep == kept
 
 
 def test_at_most_so_many_points_are_kept_and_always_the_same(prepare, tmp_path):
@@ -194,7 +195,7 @@ def test_at_most_so_many_points_are_kept_and_always_the_same(prepare, tmp_path):
     assert len(known.index) == len(known.feature) == len(known.weight) == 20
     assert bool((known.index.diff() > 0).all())
     store = FeatureStore(Recording(), Counting(), FeatureCache(tmp_path / "other"), max_points=20)
-    fresh = PreparedSamples(Recording(), SMALL_HW, store)
+    fresh = PreparedSamples(Recording(), ImageFit(SMALL_HW), store)
     assert torch.equal(fresh[2].point_features.index, known.index)
 
 

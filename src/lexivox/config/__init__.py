@@ -25,7 +25,7 @@ from lexivox.config.teacher import (
     StreetTeacherConfig,
     TeacherConfig,
 )
-from lexivox.config.training import AugmentConfig, TrainConfig
+from lexivox.config.training import AugmentConfig, JitterConfig, TrainConfig
 
 __all__ = [
     "AugmentConfig",
@@ -45,6 +45,7 @@ __all__ = [
     "HeadConfig",
     "HeadsConfig",
     "ImageConfig",
+    "JitterConfig",
     "LanguageConfig",
     "LidarOccupancyConfig",
     "LiftRulesConfig",

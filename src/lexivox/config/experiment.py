@@ -19,6 +19,7 @@ from lexivox.evaluate.protocol import Pop3dProtocol
 
 if TYPE_CHECKING:
     from lexivox.data.clips import Horizon
+    from lexivox.data.image_fit import ImageFit
     from lexivox.model import OccupancyModel
     from lexivox.teachers.base import TextEncoder
 
@@ -57,6 +58,14 @@ class ExperimentConfig(Config):
         asked = [offset for signal in self.supervision for offset in signal.horizon]
         return Horizon.of(asked, self.encoder.image_offsets)
 
+    @property
+    def image_fit(self) -> ImageFit:
+        """How images become the network's input."""
+        from lexivox.data.image_fit import ImageFit
+
+        image, jitter = self.encoder.image, self.augment.jitter
+        return ImageFit(image.image_hw, image.fit, jitter and jitter.build())
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)
 
@@ -89,7 +98,7 @@ def build_model(
         grid,
         encoder,
         heads,
-        image_hw=config.encoder.image.image_hw,
+        fit=config.image_fit,
         text_encoder=text_encoder,
         free_class=free_class,
         threshold=config.heads.threshold,

@@ -23,6 +23,7 @@ class ImageConfig(Config):
     """Images to a pyramid.
 
     Attributes:
+        fit: of :class:`lexivox.data.image_fit.ImageFit`.
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
             street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
             ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
@@ -36,6 +37,7 @@ class ImageConfig(Config):
     """
 
     image_hw: tuple[PositiveInt, PositiveInt]
+    fit: Literal["squash", "crop"] = "squash"
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
     backbone: Literal["scratch", "street", "espnet", "resnet50", "resnet101"] = "scratch"
     weights: str | None = None

@@ -11,8 +11,22 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from lexivox.config.base import Config, Share, Weight
 
 if TYPE_CHECKING:
+    from lexivox.data.image_warp import ImageJitter
     from lexivox.data.transforms import Augment
     from lexivox.train.loop import OptimOptions
+
+
+class JitterConfig(Config):
+    """Random scale, crop, flip and rotation of each camera's images."""
+
+    scale_change: tuple[float, float] = (-0.136, 0.25)
+    flip_prob: Share = 0.5
+    rotation_deg: Annotated[float, Field(ge=0.0, le=180.0)] = 5.4
+
+    def build(self) -> ImageJitter:
+        from lexivox.data.image_warp import ImageJitter
+
+        return ImageJitter(self.scale_change, self.flip_prob, math.radians(self.rotation_deg))
 
 
 class AugmentConfig(Config):
@@ -22,11 +36,12 @@ class AugmentConfig(Config):
     drop_view_prob: Share = 0.0
     distort: bool = False
     grid_mask_prob: Share = 0.0
+    jitter: JitterConfig | None = None
 
     def build(self) -> Augment:
         from lexivox.data.transforms import Augment
 
-        return Augment(turn_rad=math.radians(self.turn_deg), **self.model_dump(exclude={"turn_deg"}))
+        return Augment(turn_rad=math.radians(self.turn_deg), **self.model_dump(exclude={"turn_deg", "jitter"}))
 
 
 class TrainConfig(Config):

@@ -75,20 +75,21 @@ def _matrix(rows: Sequence[Sequence[float | int]]) -> Float[Tensor, "3 3"]:
 def bottom_crop(old_hw: tuple[int, int], image_hw: tuple[int, int]) -> ImageWarp:
     """As wide as the network's input, then the band at the bottom: the sky is lost, the aspect is kept."""
     scale = image_hw[1] / old_hw[1]
-    return ImageWarp(scale, 0, round(old_hw[0] * scale) - image_hw[0], image_hw)
+    return ImageWarp(scale, 0, int(old_hw[0] * scale + 1e-6) - image_hw[0], image_hw)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageJitter:
-    """Random warps around the bottom crop, one for each camera; its neighbouring keyframes share it (spec 5).
+    """Random warps around the fitted image, one for each camera; its neighbouring keyframes share it (spec 5).
 
     Attributes:
-        scale_change: added to the scale, as a share of the old width: published -0.06 to 0.11.
+        scale_change: shares of the scale that brings the image to the network's width. Published are -0.06 to 0.11 of
+            the *recorded* width: times 1600 / 704 here, or 1600 / 1408.
         flip_prob: chance of a flip.
         rotation_rad: drawn from both sides of 0; published 5.4 degrees.
     """
 
-    scale_change: tuple[float, float] = (-0.06, 0.11)
+    scale_change: tuple[float, float] = (-0.136, 0.25)
     flip_prob: float = 0.5
     rotation_rad: float = math.radians(5.4)
 
@@ -96,12 +97,12 @@ class ImageJitter:
         """A warp whose crop lies anywhere in the width and at the bottom."""
         u_scale, u_left, u_flip, u_rotation = torch.rand(4, generator=generator).tolist()
         low, high = self.scale_change
-        scale = image_hw[1] / old_hw[1] + low + u_scale * (high - low)
-        spare = round(old_hw[1] * scale) - image_hw[1]
+        scale = image_hw[1] / old_hw[1] * (1.0 + low + u_scale * (high - low))
+        spare = int(old_hw[1] * scale + 1e-6) - image_hw[1]
         return ImageWarp(
             scale,
             int(u_left * max(spare, 0)),
-            round(old_hw[0] * scale) - image_hw[0],
+            int(old_hw[0] * scale + 1e-6) - image_hw[0],
             image_hw,
             u_flip < self.flip_prob,
             (2.0 * u_rotation - 1.0) * self.rotation_rad,

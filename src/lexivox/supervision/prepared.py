@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lexivox.data.clips import without_pixels
-from lexivox.data.transforms import resize_images
+from lexivox.data.image_fit import ImageFit
 from lexivox.data.types import PointFeatures, Sample, SampleDataset
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.targets import balance_weights
@@ -28,16 +28,16 @@ class PreparedSamples:
 
     Args:
         dataset: keyframes as they were recorded.
-        image_hw: what images are brought to, after the teacher has seen them in full.
+        fit: how images are brought to the network's size, after the teacher has seen them in full.
         features: what a teacher says about its points; ``None`` where no supervision needs it.
         keep: keyframes held in memory; None = as many as fit into ``KEPT_BYTES``, at most 256.
     """
 
     def __init__(
-        self, dataset: SampleDataset, image_hw: tuple[int, int], features: FeatureStore | None, keep: int | None = None
+        self, dataset: SampleDataset, fit: ImageFit, features: FeatureStore | None, keep: int | None = None
     ) -> None:
-        self.dataset, self.image_hw, self.features = dataset, image_hw, features
-        fitting = KEPT_BYTES // (3 * USUAL_VIEWS * image_hw[0] * image_hw[1])
+        self.dataset, self.fit, self.features = dataset, fit, features
+        fitting = KEPT_BYTES // (3 * USUAL_VIEWS * fit.image_hw[0] * fit.image_hw[1])
         self.keep = min(max(fitting, 1), 256) if keep is None else keep
         self.is_prepared = False
         self._weights: dict[int, torch.Tensor] = {}
@@ -69,7 +69,7 @@ class PreparedSamples:
         return self._prepared(index, read(index))
 
     def _prepared(self, index: int, recorded: Sample) -> Sample:
-        return resize_images(replace(recorded, point_features=self._features(index, recorded)), self.image_hw)
+        return self.fit.scaled(replace(recorded, point_features=self._features(index, recorded)))
 
     def prepare(self, balance_power: float, on_progress: OnProgress = lambda done, total: None) -> None:
         """Make what is missing in the cache, then weigh points against the imbalance of the whole split."""

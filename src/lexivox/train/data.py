@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lexivox.data.clips import Drives, Horizon, clip_at
 from lexivox.data.collate import collate
+from lexivox.data.image_fit import ImageFit
 from lexivox.data.transforms import Augment, each_sample
 from lexivox.data.types import Batch, Clip, PointFeatures, Sample
 from lexivox.errors import ConfigError
@@ -44,6 +45,7 @@ class TrainingSteps(Dataset[Batch]):
         steps: length of the run.
         micro_batch: samples per part.
         horizon: neighbouring keyframes that supervisions and encoder look at; with any, ``samples`` must tell drives.
+        fit: the last step to the size of the network's input; None where samples have it.
 
     Raises:
         ConfigError: a step is not a whole number of parts.
@@ -59,6 +61,7 @@ class TrainingSteps(Dataset[Batch]):
     steps: int
     micro_batch: int = 1
     horizon: Horizon = field(default_factory=Horizon)
+    fit: ImageFit | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batch:
@@ -77,10 +80,7 @@ class TrainingSteps(Dataset[Batch]):
         """Part number ``part`` of the run. Every sample of the run has random numbers of its own."""
         first = part * self.micro_batch
         generators = [torch.Generator().manual_seed(self.seed_of(part) + i) for i in range(self.micro_batch)]
-        drawn = [
-            self._draw_points(self.augment(self._read(self.index(first + i)), generator), generator)
-            for i, generator in enumerate(generators)
-        ]
+        drawn = [self._drawn(self.index(first + i), generator) for i, generator in enumerate(generators)]
         batch = self.augment.of_batch(collate(drawn, self.grid), generators[0])
         for supervision in self.supervisions:
             batch = supervision.prepare(batch, generators[0])
@@ -112,6 +112,12 @@ class TrainingSteps(Dataset[Batch]):
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(len(self.samples), generator=generator).tolist()
+
+    def _drawn(self, index: int, generator: torch.Generator) -> Clip:
+        clip = self.augment(self._read(index), generator)
+        if self.fit is not None:
+            clip = self.fit.drawn(clip, generator)
+        return self._draw_points(clip, generator)
 
     def _read(self, index: int) -> Clip:
         if not self.horizon.offsets:
