@@ -8,8 +8,9 @@ from lexivox.config import ExperimentConfig
 from lexivox.config_text import load_config
 from lexivox.errors import ConfigError
 from lexivox.evaluate.report import ScoreTable
-from lexivox.experiment import CONFIG_FILE, Experiment, OnProgress
+from lexivox.experiment import Experiment, OnProgress
 from lexivox.report import headline_scores
+from lexivox.run_folder import CONFIG_FILE
 from lexivox.scoring import SCORES_FILE
 
 

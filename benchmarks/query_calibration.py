@@ -21,12 +21,13 @@ from torch import Tensor
 
 from lexivox.data.collate import grid_from_lidar
 from lexivox.evaluate.retrieval import average_precision
-from lexivox.experiment import Experiment, load, open_run
+from lexivox.experiment import Experiment, open_run
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import COUNT, Calibrator, peak
 from lexivox.grounding.rivals import Rivals, score_rivals
 from lexivox.model import OccupancyModel
 from lexivox.ops.cosine import cosine_rows, inverse_lengths
+from lexivox.run_folder import load
 from lexivox.supervision.targets import project_lidar
 from lexivox.teachers.vocabulary import embed, vocabulary
 

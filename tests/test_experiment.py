@@ -16,9 +16,10 @@ from lexivox.config_text import load_config
 from lexivox.data.subset import token_record
 from lexivox.demo import CitySize, run_demo
 from lexivox.errors import ConfigError, DataError, WeightsError
-from lexivox.experiment import CACHE_DIR, TEXT_FILE, TOKENS_FILE, Experiment, load, open_run
+from lexivox.experiment import CACHE_DIR, TOKENS_FILE, Experiment, open_run
 from lexivox.model import OccupancyModel
 from lexivox.report import HEADLINES, Reporter, RunApp
+from lexivox.run_folder import TEXT_FILE, load
 from lexivox.teachers.street import street_teacher
 from lexivox.train.checkpoint import load_weights
 from lexivox.train.log import read_log

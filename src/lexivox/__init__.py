@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lexivox import recipes
     from lexivox.data.datasets import open_dataset
-    from lexivox.experiment import load
     from lexivox.geometry.grid import VoxelGrid
     from lexivox.prediction import Prediction
+    from lexivox.run_folder import load
     from lexivox.teachers.vocabulary import vocabulary
 
 __version__ = "0.1.0"

@@ -25,15 +25,16 @@ from lexivox.files import write_atomically
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import Calibration, Calibrator
 from lexivox.model import OccupancyModel, set_checkpointing
+from lexivox.run_folder import CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, load, run_config
 from lexivox.scoring import EvaluateOptions, count_run, keep_scores
 from lexivox.supervision.feature_store import FeatureStore
 from lexivox.supervision.prepared import PreparedSamples
 from lexivox.supervision.storage import Storage
 from lexivox.supervision.targets import TeacherReading
 from lexivox.teachers.base import ImageTeacher, TextEncoder, check_same_space
-from lexivox.teachers.text import text_encoder_from_spec, text_encoder_spec
+from lexivox.teachers.text import text_encoder_spec
 from lexivox.teachers.vocabulary import Vocabulary, embed, vocabulary
-from lexivox.train.checkpoint import fill_model, load_weights, save_weights
+from lexivox.train.checkpoint import save_weights
 from lexivox.train.data import TrainingSteps
 from lexivox.train.engine import Engine, open_engine
 from lexivox.train.loop import WEIGHTS_FILE, OnStep, Trainer
@@ -43,7 +44,6 @@ from lexivox.weights.published import ImportReport, fill_published
 OnProgress = Callable[[str, int, int], None]
 """Called with the name of the work, how much of it is done, and how much there is."""
 
-CONFIG_FILE, TEXT_FILE, TEXT_TENSORS = "config.yaml", "text.json", "text.safetensors"
 TOKENS_FILE = "train_tokens.json"
 """Which keyframes a run was trained on, with a hash."""
 CACHE_DIR = "cache"
@@ -314,38 +314,4 @@ def open_run(run_dir: str | Path, cache_dir: Path | None = None) -> Experiment:
         DataError: no run there.
     """
     run_dir = Path(run_dir)
-    if not (run_dir / CONFIG_FILE).is_file():
-        raise DataError(f"a run folder must hold {CONFIG_FILE}; got none. Train first, or check {run_dir}.")
-    return Experiment(load_config(run_dir / CONFIG_FILE), run_dir, cache_dir)
-
-
-def load(run: str | Path) -> OccupancyModel:
-    """The trained model of a run folder (or of a file of weights inside it), ready to predict.
-
-    Raises:
-        DataError: no run there.
-        WeightsError: the weights are missing, damaged, or of another recipe.
-    """
-    path = Path(run)
-    run_dir, weights_file = (path.parent, path) if path.is_file() else (path, path / WEIGHTS_FILE)
-    config = open_run(run_dir).config
-    text_encoder = _load_words(run_dir) if (run_dir / TEXT_FILE).exists() else None
-    weights = load_weights(weights_file)
-    model = build_model(config, text_encoder.dim if text_encoder else 0, text_encoder, fetch_weights=False)
-    fill_model(model, weights, config.name)
-    model.calibration = Calibration.load(run_dir) if text_encoder else None
-    if model.calibration and text_encoder:
-        model.calibration.require_space(text_encoder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval()
-
-
-def _load_words(run_dir: Path) -> TextEncoder:
-    try:
-        spec = json.loads((run_dir / TEXT_FILE).read_text())
-        return text_encoder_from_spec(spec, load_weights(run_dir / TEXT_TENSORS))
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"a run's description of words must be readable; got {reason}. Train again: {run_dir / TEXT_FILE}."
-        ) from None
+    return Experiment(run_config(run_dir), run_dir, cache_dir)

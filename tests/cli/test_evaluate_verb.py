@@ -16,7 +16,8 @@ from lexivox.evaluate.evaluation import Part
 from lexivox.evaluate.protocol import PROTOCOLS, PUBLISHED
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.truth import sweep_points
-from lexivox.experiment import load, open_run
+from lexivox.experiment import open_run
+from lexivox.run_folder import load
 from lexivox.scoring import EvaluateOptions, count_run, find_keyframe, fingerprint, merge_parts
 
 

@@ -20,9 +20,10 @@ from lexivox.config import (
     VolumeConfig,
 )
 from lexivox.errors import WeightsError
-from lexivox.experiment import Experiment, load
+from lexivox.experiment import Experiment
 from lexivox.model import OccupancyModel
 from lexivox.recipes import pop3d_tiny
+from lexivox.run_folder import load
 from lexivox.weights.keys import published_names
 from lexivox.weights.lift_keys import LIFT
 from lexivox.weights.published import fill_published

@@ -30,10 +30,11 @@ def add_calibrate(verbs: argparse._SubParsersAction) -> None:
 
 
 def _run_calibrate(arguments: argparse.Namespace) -> None:
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.grounding.absent import ABSENT_THINGS
     from lexivox.grounding.calibration import JSON_FILE
     from lexivox.progress import progress_bars
+    from lexivox.run_folder import load
 
     require_positive("--keyframes", arguments.keyframes)
     absent = ABSENT_THINGS
@@ -82,8 +83,9 @@ def add_query(verbs: argparse._SubParsersAction) -> None:
 
 def _run_query(arguments: argparse.Namespace) -> None:
     from lexivox.data.clips import WithPast
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.grounding.export import find, write_hits
+    from lexivox.run_folder import load
 
     require_positive("--top", arguments.top)
     experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)

@@ -64,9 +64,10 @@ def _run_evaluate(arguments: argparse.Namespace) -> None:
 
 def evaluate_run(run_dir: Path, cache: Path | None, options: EvaluateOptions, merge: bool = False) -> None:
     """Score a run, or one part of its keyframes, or add up parts; print tables and write the report."""
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.progress import progress_bars
     from lexivox.report import Reporter
+    from lexivox.run_folder import load
     from lexivox.scoring import compare_run, count_run, keep_scores, merge_parts, part_file, write_comparison
 
     experiment, model = open_run(run_dir, cache), load(run_dir)
@@ -105,8 +106,9 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
 
 def _run_predict(arguments: argparse.Namespace) -> None:
     from lexivox.data.clips import WithPast
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.progress import progress_bars
+    from lexivox.run_folder import load
 
     require_positive("--refine", arguments.refine)
     experiment, model = open_run(arguments.run_dir), load(arguments.run_dir)
@@ -143,8 +145,9 @@ def add_render(verbs: argparse._SubParsersAction) -> None:
 
 
 def _run_render(arguments: argparse.Namespace) -> None:
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.progress import progress_bars
+    from lexivox.run_folder import load
     from lexivox.scenes import drive_of, scene_maker
     from lexivox.view.picture import save_png
     from lexivox.view.rendered import DEPTH, rendered_sheet
@@ -189,8 +192,9 @@ def add_view(verbs: argparse._SubParsersAction) -> None:
 
 
 def _run_view(arguments: argparse.Namespace) -> None:
-    from lexivox.experiment import load, open_run
+    from lexivox.experiment import open_run
     from lexivox.report import RunApp
+    from lexivox.run_folder import load
     from lexivox.view.server import serve
 
     app = RunApp(open_run(arguments.run_dir), load(arguments.run_dir))
