@@ -19,8 +19,8 @@ from lexivox.data.clips import WithPast
 from lexivox.data.subset import token_record
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import ConfigError, DataError
+from lexivox.evaluate.pop3d import QuerySet
 from lexivox.evaluate.report import ScoreTable
-from lexivox.evaluate.run import QuerySet
 from lexivox.files import write_atomically
 from lexivox.grounding.absent import ABSENT_THINGS
 from lexivox.grounding.calibration import Calibration, Calibrator

@@ -111,7 +111,7 @@ class Reporter:
 
     def write(self, num_scenes: int = 3) -> list[Path]:
         """The files made."""
-        dataset = self.experiment.val_dataset
+        dataset = self.experiment.shown_val()
         maker = scene_maker(self.experiment, dataset, self.model, self.queries, self.refine)
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(num_scenes, len(dataset))).round().astype(int))
         scenes = [maker.scene(dataset[int(index)]) for index in chosen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lexivox.evaluate.comparison import LEGEND, ComparedNumber, Comparison, remark
-from lexivox.evaluate.protocol import PROTOCOLS, Headline, Pop3dProtocol
+from lexivox.evaluate.protocol import RUN_PROTOCOLS, Headline, Pop3dProtocol, RunProtocol
 from lexivox.evaluate.report import ScoreTable as Scores
 from lexivox.view.scene import ScoreTable
 
@@ -22,10 +22,10 @@ def headline_scores(scores: Scores, headlines: Sequence[Headline] = HEADLINES) -
     return rows
 
 
-def headlines_of(scores: Scores, protocol: Pop3dProtocol) -> tuple[Headline, ...]:
+def headlines_of(scores: Scores, protocol: RunProtocol) -> tuple[Headline, ...]:
     """Those of the first named protocol that was scored: the run's own, or what it was asked for instead."""
-    candidates = (protocol, *PROTOCOLS.values())
-    scored = (p for p in candidates if p.occupancy in scores.protocols or p.lidar in scores.protocols)
+    candidates = (protocol, *RUN_PROTOCOLS.values())
+    scored = (p for p in candidates if any(definition in scores.protocols for _, definition, _ in p.headlines))
     return next(scored, protocol).headlines
 
 
@@ -34,7 +34,7 @@ def query_scores(
 ) -> dict[str, dict[str, float | None]]:
     """AP of every free query and of a random ranking, for one method."""
     found = next((row.under(protocol) for row in scores.rows if row.method == method), None)
-    if found is None:
+    if found is None or "random" not in found.per_class:
         return {}
     random = found.per_class["random"]
     return {text: {"ap": ap, "random": random[text]} for text, ap in found.per_class["ap"].items()}

@@ -23,7 +23,7 @@ from lexivox.evaluate.benchmark import RetrievalBenchmark
 from lexivox.evaluate.comparison import Comparison, ScoredRun, compare
 from lexivox.evaluate.evaluation import Evaluation, Part
 from lexivox.evaluate.methods import Method, ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels, average_map
-from lexivox.evaluate.protocol import Pop3dProtocol
+from lexivox.evaluate.protocol import DepthProtocol, Pop3dProtocol, RunProtocol
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import evaluate
 from lexivox.files import write_atomically
@@ -54,7 +54,7 @@ class EvaluateOptions:
     """
 
     baselines: bool = False
-    protocols: tuple[Pop3dProtocol, ...] = ()
+    protocols: tuple[RunProtocol, ...] = ()
     part: Part = Part(1, 1)  # noqa: RUF009 frozen
     retrieval: Path | None = None
     predictions: Path | None = None
@@ -63,7 +63,10 @@ class EvaluateOptions:
 def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, on_progress: OnProgress) -> Evaluation:
     """The counts behind the scores of a run, of the whole split or of a part; parts are kept in the run folder."""
     benchmark = _benchmark(run, options)  # first: a wrong folder is told before hours of scoring
-    dataset = run.val_dataset
+    protocols = options.protocols or (run.config.protocol,)
+    pop3d = [protocol for protocol in protocols if isinstance(protocol, Pop3dProtocol)]
+    needs_labels = any(not isinstance(protocol, DepthProtocol) for protocol in protocols)
+    dataset = run.val_dataset if needs_labels else run.unlabelled_val()
     table: ClassTable = dataset.classes  # type: ignore[assignment]
     words = None if run.is_supervised else run.class_vocabulary()
     methods = _methods(run, model, words, options)
@@ -72,13 +75,13 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
         dataset,
         model.grid,
         table,
-        protocols=options.protocols or (run.config.protocol,),
-        queries=run.query_set(dataset),
+        protocols=protocols,
+        queries=run.query_set(dataset) if pop3d else None,
         text_encoder=None if run.is_supervised else run.text_encoder,
         part=options.part,
         on_progress=lambda done, total: on_progress("evaluating", done, total),
     )
-    evaluation.notes = silent_classes(words, table)
+    evaluation.notes = (*evaluation.notes, *silent_classes(words, table))
     evaluation.subject = fingerprint(model)
     if benchmark is not None:
         benchmark.score(
@@ -86,7 +89,7 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
             methods,
             model.grid,
             run.text_encoder,
-            evaluation.protocols,
+            pop3d,
             options.part,
             lambda done, total: on_progress("asking the benchmark", done, total),
         )
@@ -123,11 +126,12 @@ def _methods(
     methods: dict[str, Method] = {
         "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words, with_past=with_past)
     }
-    if words is not None and run.uses_teacher:
+    protocols = options.protocols or (run.config.protocol,)
+    pop3d = [protocol for protocol in protocols if isinstance(protocol, Pop3dProtocol)]
+    if words is not None and run.uses_teacher and pop3d:  # of space a teacher knows nothing
         methods["teacher"] = teacher = TeacherMethod(run.teacher, table, words)
         if options.baselines:
-            protocol = (options.protocols or (run.config.protocol,))[0]
-            methods["teacher in LiDAR voxels"] = TeacherVoxels(teacher, model.grid, protocol.points)
+            methods["teacher in LiDAR voxels"] = TeacherVoxels(teacher, model.grid, pop3d[0].points)
     if options.baselines:
         methods["blank images"] = ModelMethod(model, table, words, blank=True, with_past=with_past)
         methods["training average"] = average_map(run.config.data.open("train", labels=False), model.grid, table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -92,7 +93,7 @@ def test_parts_must_be_complete_and_alike(run_copy, capsys):
     path = run_copy / "parts" / "part_1_of_2.json"
     path.write_text(path.read_text()[:-40])
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
-    assert "a part must be lexivox-evaluation version 2" in (err := capsys.readouterr().err)
+    assert "a part must be lexivox-evaluation version 3" in (err := capsys.readouterr().err)
     assert "part_1_of_2.json" in err
     path.unlink()
     assert cli.main(["evaluate", str(run_copy), "--merge"]) == 1
@@ -110,6 +111,28 @@ def test_saved_maps_of_half_of_the_keyframes(run_copy, no_report, capsys):
     assert scores.rows[0].under("pop3d-lidar/unique") is None
     comparison = json.loads((run_copy / "comparison.json").read_text())["numbers"]
     assert comparison[0]["status"] == "not run"
+
+
+def test_complete_voxels_and_depth_in_parts(run_copy, no_report, capsys):
+    """A run without labels against complete voxels; depth alone needs no label at all."""
+    both = ["evaluate", str(run_copy), "--protocol", "occ3d", "--protocol", "depth", "--baselines"]
+    for part in ("1/2", "2/2"):
+        assert cli.main([*both, "--part", part]) == 0
+    assert cli.main(["evaluate", str(run_copy), "--merge"]) == 0
+    merged = ScoreTable.from_json((run_copy / "scores.json").read_text())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "rayiou: rayiou of rayiou/occ3d" in out
+    assert "Complete voxels come from a simulator" in out
+    assert "Table 1" not in out  # nothing of POP-3D's paper was scored
+    assert [row.method for row in merged.rows] == ["student", "blank images", "training average"]
+    assert cli.main(both) == 0
+    assert ScoreTable.from_json((run_copy / "scores.json").read_text()) == merged
+    for folder in ("extras", "lidarseg", "panoptic"):
+        shutil.rmtree(run_copy / "city" / folder)
+    assert cli.main(["evaluate", str(run_copy), "--protocol", "depth"]) == 0
+    bare = ScoreTable.from_json((run_copy / "scores.json").read_text())
+    assert bare.protocols == ("depth-rendered/1-80m", "depth-first/1-80m")
+    assert bare.rows[0].scores == merged.rows[0].scores[-2:]
 
 
 @pytest.mark.parametrize(

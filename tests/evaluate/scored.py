@@ -85,6 +85,9 @@ class GuessAnswer:
         cells = torch.arange(int(torch.tensor(self.method.shape).prod())).reshape(self.method.shape)
         return (cells * 7 + number) % 17 + 1
 
+    def solid(self) -> tuple[Tensor, float]:
+        return (self.volume() != 17).float(), 0.5
+
     def at(self, points: Points) -> PointAnswer:
         self.method.asked.append(len(points))
         feature = feature_of(points.xyz)

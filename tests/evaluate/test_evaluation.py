@@ -18,8 +18,9 @@ from lexivox.evaluate.evaluation import Evaluation, Part
 from lexivox.evaluate.methods import FixedMap, MapAnswer
 from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.occupancy import label_volume
+from lexivox.evaluate.pop3d import QuerySet
 from lexivox.evaluate.protocol import PROTOCOLS, PUBLISHED, Pop3dProtocol
-from lexivox.evaluate.run import QuerySet, evaluate
+from lexivox.evaluate.run import evaluate
 from lexivox.evaluate.truth import sweep_points, truth_of
 from lexivox.geometry.grid import POP3D
 
@@ -30,7 +31,7 @@ QUERIES = QuerySet(
 
 
 def scored(data: Drive, method=None, protocols=ALL, part: Part | None = None) -> Evaluation:
-    methods = {"guess": method or Guess(), "map": FixedMap(torch.full(GRID.shape, 4))}
+    methods = {"guess": method or Guess(), "map": FixedMap(torch.full(GRID.shape, 4), 17)}
     return evaluate(
         methods, data, GRID, NUSCENES16, protocols=protocols, queries=QUERIES, text_encoder=Words(), part=part
     )
@@ -117,7 +118,7 @@ def test_published_voxels_and_scores_from_the_raw_clouds(golden):
 
     class Recorded:
         def answer(self, sample, sweep):
-            return MapAnswer(volumes[[s.token for s in samples].index(sample.token)])
+            return MapAnswer(volumes[[s.token for s in samples].index(sample.token)], 17)
 
     evaluation = evaluate({"official": Recorded()}, Drive(tuple(samples)), POP3D, NUSCENES16, protocols=(PUBLISHED,))
     values = evaluation.table().rows[0].under("pop3d-occupancy/sampled100+clamped").values
@@ -209,7 +210,7 @@ def test_damaged_parts_are_one_line(damage):
         content["split"]["table"] = "pandaset9"
     else:
         content = None
-    with pytest.raises(DataError, match="a part must be lexivox-evaluation version 2; got") as refusal:
+    with pytest.raises(DataError, match="a part must be lexivox-evaluation version 3; got") as refusal:
         Evaluation.from_json(damage if content is None else json.dumps(content), NUSCENES16)
     assert "\n" not in str(refusal.value)
 

@@ -16,12 +16,14 @@ import torch
 import lexivox.evaluate
 from lexivox.data.benchmark_classes import OCC3D, SEMANTICKITTI
 from lexivox.data.classes import NUSCENES16
+from lexivox.data.types import VoxelLabels
 from lexivox.errors import DataError, LexivoxError, ShapeError
 from lexivox.evaluate.calibration import CalibrationScore
 from lexivox.evaluate.dense import SEMANTICKITTI_PROTOCOL, DenseScore, occ3d_protocol
 from lexivox.evaluate.depth import DepthScore
 from lexivox.evaluate.lidar import LidarScore
 from lexivox.evaluate.metric import ExactSums, Metric, merge_all
+from lexivox.evaluate.moving import MovingScore
 from lexivox.evaluate.occupancy import OccupancyScore
 from lexivox.evaluate.panoptic import PanopticScore, Segments
 from lexivox.evaluate.rayiou import RayIouScore
@@ -79,6 +81,16 @@ def unobserved_sample(g):
     return tuple(ints(g, 2, GRID.shape).bool() for _ in range(3))
 
 
+def with_flow(label, speed=0.0):
+    return VoxelLabels(GRID, label, torch.full((*GRID.shape, 2), speed), 17)
+
+
+def moving_sample(g):
+    prediction, label = volumes(g)
+    flow = 3.0 * torch.rand(*GRID.shape, 2, generator=g) - 1.0
+    return prediction, VoxelLabels(GRID, label, flow, 17)
+
+
 def retrieval_sample(g):
     return "car", torch.rand(30, generator=g), ints(g, 2, (30,)).bool(), ints(g, 30, (20,))
 
@@ -128,6 +140,12 @@ CASES = {
             ((PanopticVolume(full(1), full(-1)), PanopticVolume(full(1), full(1)), ORIGIN), DataError, "objects"),
             ((PanopticVolume(full(1), full(1, (3,))), PanopticVolume(full(1), full(1)), ORIGIN), ShapeError, "objects"),
         ),
+    ),
+    "moving": Case(
+        lambda: MovingScore(OCC3D, "moving"),
+        moving_sample,
+        lambda: (full(1), with_flow(full(11))),
+        (((full(1, (5, 6, 4)), with_flow(full(1))), ShapeError, r"must have one shape; got \(5, 6, 4\)"),),
     ),
     "panoptic": Case(
         lambda: PanopticScore(SEMANTICKITTI, min_points=2, groups={"novel": ["car", "road"]}),

@@ -5,7 +5,15 @@ from pydantic import ValidationError
 
 from lexivox.config_text import validated
 from lexivox.errors import ConfigError
-from lexivox.evaluate.protocol import PROTOCOLS, PUBLISHED, Pop3dProtocol, protocol_named
+from lexivox.evaluate.protocol import (
+    PROTOCOLS,
+    PUBLISHED,
+    RUN_PROTOCOLS,
+    DepthProtocol,
+    Occ3dProtocol,
+    Pop3dProtocol,
+    protocol_named,
+)
 from lexivox.recipes import RECIPES
 
 
@@ -33,6 +41,7 @@ def test_protocols_have_names():
     assert Pop3dProtocol(rays="sampled100").name == "custom"
     with pytest.raises(ConfigError, match=r"protocol must be one of recommended, published, .*; got 'paper'"):
         protocol_named("paper")
+    assert [protocol_named(name).name for name in RUN_PROTOCOLS] == list(RUN_PROTOCOLS)
 
 
 def test_a_config_holds_a_protocol_and_refuses_a_wrong_one():
@@ -40,6 +49,11 @@ def test_a_config_holds_a_protocol_and_refuses_a_wrong_one():
     changed = config.changed(protocol=PUBLISHED)
     assert validated(changed.model_dump(mode="json")).protocol == PUBLISHED
     assert "similarity: cosine" in config.to_yaml()
+    for other in (Occ3dProtocol(path_s=2.0), DepthProtocol()):
+        assert validated(config.changed(protocol=other).model_dump(mode="json")).protocol == other
+    old = config.model_dump(mode="json")
+    del old["protocol"]["kind"]  # a run from before there were several
+    assert validated(old) == config
     raw = config.model_dump(mode="json")
     raw["protocol"]["rays"] = "all"
     with pytest.raises(ConfigError, match=r"option 'protocol\.rays' must be valid; got 'all'"):

@@ -110,6 +110,34 @@ def test_hand_computed():
     assert score.compute().counts == {"samples": 3, "rays": 3}
 
 
+def test_means_apart():
+    """Cars and buses move by themselves, barriers do not; a wrong class at the right distance is still something."""
+    origins = torch.tensor([[0.5, 0.5, 0.5]])
+    score = one_ray()
+    for said, true in ((4, 4), (3, 4), (1, 1), (1, 17)):
+        score.update(volume(x4=said), volume(x4=true), origins)
+    values = score.compute().values
+    # Cars: 1 of 2, none false. Buses: 0 of 1 false. Barriers: 1 of 1; the one in thin air is no ray that counts.
+    assert values["rayiou_dynamic"] == pytest.approx((1 / 2 + 0) / 2)
+    assert values["rayiou_static"] == 1.0
+    assert values["rayiou_occupied"] == 1.0
+    score.update(volume(x6=4), volume(x4=4), origins)  # 2 m too far: found at 4 m only, and false below
+    assert score.compute().values["rayiou_occupied"] == pytest.approx((3 / 5 + 3 / 5 + 4 / 4) / 3)
+
+
+def test_bricks_are_walked_in_metres():
+    """Half as high as long: a ray that climbs 1 m in 2 m meets, at x = 4 m, the layer two to three metres up."""
+    bricks = VoxelGrid((0.0, 0.0, 0.0), (1.0, 1.0, 0.5), (10, 2, 8), "ego")
+    climb = torch.tensor([[2.0, 0.0, 1.0]], dtype=torch.float64) / 5**0.5
+    score = RayIouScore(OCC3D, bricks, climb)
+    label = torch.full(bricks.shape, 17)
+    label[4] = 4
+    voxel, away_m = score._first(label, bricks.coordinate_from_xyz(torch.tensor([[0.5, 0.5, 0.125]]).double()))
+    assert label.reshape(-1)[voxel].tolist() == [4]
+    # It enters at x = 4, z = 1.875 and leaves that voxel through its top, z = 2: 1.875 m up and 3.75 m on.
+    assert away_m.tolist() == pytest.approx([1.875 * 5**0.5])
+
+
 def test_rays_that_meet_nothing_in_truth_do_not_count():
     score = one_ray()
     score.update(volume(x4=4), volume(), torch.tensor([[0.5, 0.5, 0.5]]))
@@ -130,5 +158,3 @@ def test_bad_input_names_the_sample():
         score.update(volume(), volume(), origins - 5.0, token="s7")
     with pytest.raises(ConfigError, match="classes of RayIoU must include free; got semantickitti"):
         RayIouScore(SEMANTICKITTI, SMALL)
-    with pytest.raises(ConfigError, match="voxels for RayIoU must be cubes"):
-        RayIouScore(OCC3D, VoxelGrid((0.0, 0.0, 0.0), (1.0, 1.0, 0.5), (2, 2, 2), "ego"))

@@ -11,7 +11,7 @@ from helpers import make_sample
 from lexivox.data.classes import NUSCENES16
 from lexivox.data.types import VoxelLabels
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.evaluate.run import QuerySet
+from lexivox.evaluate.pop3d import QuerySet
 from lexivox.evaluate.truth import truth_of
 from lexivox.geometry.grid import VoxelGrid
 

@@ -21,6 +21,7 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
         "score a run on its held-out keyframes, or prediction files of any method against label files",
         "  lexivox evaluate runs/mine --baselines\n"
         "  lexivox evaluate runs/mine --protocol published --retrieval data/retrieval_benchmark\n"
+        "  lexivox evaluate runs/mine --protocol occ3d --protocol depth    against complete voxels and the LiDAR\n"
         "  lexivox evaluate runs/mine --part 1/2    and at the same time --part 2/2, then --merge\n"
         "  lexivox evaluate --predictions maps --labels data/occ3d/gts --protocol occ3d",
     )
@@ -32,8 +33,8 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="of a run: recommended, published, published_baselines (default: what the run says); of files: "
-        "occ3d, rayiou, ... see below; may be repeated",
+        help="of a run: recommended, published, published_baselines, occ3d, depth (default: what the run says); of "
+        "files: occ3d, rayiou, ... see below; may be repeated",
     )
     parser.add_argument("--retrieval", type=Path, metavar="FOLDER", help="score the retrieval benchmark too")
     parser.add_argument("--predictions", type=Path, metavar="FOLDER", help="score these, not the model's own maps")
@@ -86,7 +87,8 @@ def evaluate_run(run_dir: Path, cache: Path | None, options: EvaluateOptions, me
         experiment.calibrate(model)  # so that the report's answers know "not here"
     report = Reporter(experiment, model, scores, list(experiment.config.queries), comparison=comparison)
     print_scores(run_dir)
-    print_comparison(comparison)
+    if any(number.ours is not None for number in comparison.numbers):
+        print_comparison(comparison)
     print_files([*made, *report.write()])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from lexivox.config.base import Config
 from lexivox.config.data import DataConfig, GridConfig
@@ -15,7 +15,7 @@ from lexivox.config.supervision import SemanticConfig, SupervisionConfig
 from lexivox.config.teacher import TeacherConfig
 from lexivox.config.training import AugmentConfig, TrainConfig
 from lexivox.errors import ConfigError
-from lexivox.evaluate.protocol import Pop3dProtocol
+from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol, Pop3dProtocol
 
 if TYPE_CHECKING:
     from lexivox.data.clips import Horizon
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 EncoderConfig = Annotated[CameraEncoderConfig | LiftSplatConfig, Field(discriminator="kind")]
 
 
+def _protocol_kind(protocol: Any) -> str:
+    """Runs from before there were several do not say it."""
+    return protocol.get("kind", "pop3d") if isinstance(protocol, dict) else getattr(protocol, "kind", "pop3d")
+
+
+ProtocolConfig = Annotated[
+    Annotated[Pop3dProtocol, Tag("pop3d")]
+    | Annotated[Occ3dProtocol, Tag("occ3d")]
+    | Annotated[DepthProtocol, Tag("depth")],
+    Discriminator(_protocol_kind),
+]
+
+
 class ExperimentConfig(Config):
     """A whole run. ``lexivox show RECIPE`` prints one, every run folder holds one, ``train`` accepts it back.
 
@@ -34,7 +47,7 @@ class ExperimentConfig(Config):
         teacher: who knows words; a run that learns classes from labels alone needs none.
         vocabulary: class of the data set's table -> the phrases that ask for it (zero-shot evaluation).
         queries: free phrase -> the fine classes of the data set that it means (retrieval evaluation).
-        protocol: how scores are made; see :class:`~lexivox.evaluate.protocol.Pop3dProtocol`.
+        protocol: how scores are made; see :mod:`lexivox.evaluate.protocol`.
     """
 
     name: str
@@ -48,7 +61,7 @@ class ExperimentConfig(Config):
     train: TrainConfig
     vocabulary: dict[str, list[str]] = Field(default_factory=dict)
     queries: dict[str, list[str]] = Field(default_factory=dict)
-    protocol: Pop3dProtocol = Pop3dProtocol()
+    protocol: ProtocolConfig = Pop3dProtocol()
 
     @property
     def horizon(self) -> Horizon:

@@ -20,11 +20,11 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
 from lexivox.data.dense_labels import DenseLabels
 from lexivox.data.types import Sample, SampleDataset
+from lexivox.data.visibility import seen_by_camera
 from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.boxes import box_of_points, into_box, out_of_box
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import majority_label, occupancy_counts
-from lexivox.ops.first_hit import mark_until_hit
 from lexivox.ops.traversal import mark_free
 
 FORMAT = "lexivox-labels-1"
@@ -189,7 +189,7 @@ class _Builder:
         label[is_free] = table.free  # type: ignore[assignment]
         label = _close(label, table) if self.policy.close else label
         seen = label != table.ignore
-        by_camera = _look(self.target, self.grid, seen & (label != table.free), self.policy.pixel_stride)
+        by_camera = seen_by_camera(self.target, self.grid, seen & (label != table.free), self.policy.pixel_stride)
         return DenseLabels(self.grid, table, label, seen, seen & by_camera)
 
 
@@ -232,21 +232,6 @@ def _close(label: UInt8[Tensor, "X Y Z"], table: ClassTable) -> UInt8[Tensor, "X
             closed = -F.max_pool3d(-F.max_pool3d(mask, 3, 1), 3, 1)
             label = torch.where(unseen & (closed[0] > 0), number, label)
     return label
-
-
-def _look(target: Sample, grid: VoxelGrid, occupied: Bool[Tensor, "X Y Z"], stride: int) -> Bool[Tensor, "X Y Z"]:
-    """Voxels that a ray through some pixel meets before or at the first occupied one."""
-    seen = torch.zeros(grid.shape, dtype=torch.bool)
-    grid_from_ego = grid_from_lidar(target, grid) @ target.ego_from_lidar.inverse()
-    for view in target.views:
-        height, width = view.image_hw
-        rows, columns = (torch.arange(stride / 2, size, stride, dtype=torch.float64) for size in (height, width))
-        row, column = torch.meshgrid(rows, columns, indexing="ij")
-        pixels = torch.stack([column, row, torch.ones_like(row)], -1).reshape(-1, 3)
-        grid_from_cam = grid_from_ego @ view.ego_from_cam
-        directions = pixels @ torch.linalg.inv(view.image_from_cam.double()).T @ grid_from_cam.rotation.T
-        seen |= mark_until_hit(grid, occupied, grid_from_cam.translation, directions)
-    return seen
 
 
 def _manifest(

@@ -13,9 +13,9 @@ from lexivox.data.retrieval import SPLITS, RetrievalAnnotation
 from lexivox.data.types import Sample
 from lexivox.evaluate.evaluation import MethodScore, Part
 from lexivox.evaluate.methods import Answer, Method, PointAnswer
+from lexivox.evaluate.pop3d import check_finite, similarities
 from lexivox.evaluate.protocol import Outside, Pop3dProtocol
 from lexivox.evaluate.retrieval import RetrievalScore
-from lexivox.evaluate.run import check_finite, similarities
 from lexivox.evaluate.truth import Points, SweepPoints, sweep_points
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.teachers.base import TextEncoder

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float64, Shaped
 from torch import Tensor
 
 from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI_VOXELS, SURROUNDOCC
@@ -21,6 +21,14 @@ from lexivox.evaluate.scores import Scores
 
 MASKS = ("none", "lidar", "camera", "both")
 """Which voxels count: all, those that LiDAR observed, those that a camera could see, or those of both kinds."""
+
+DYNAMIC_CLASSES = frozenset(
+    {
+        "bicycle", "bicyclist", "bus", "car", "construction_vehicle", "motorcycle", "motorcyclist", "other-vehicle",
+        "pedestrian", "person", "trailer", "truck", "two_wheeler",
+    }
+)  # fmt: skip
+"""Classes of things that move by themselves, in any table; means over them and over the others are told apart."""
 
 SELF_SUPERVISED_LEFT_OUT = ("others", "other_flat")
 """Classes that image-text teachers cannot name; open-vocabulary papers average over the other fifteen."""
@@ -112,6 +120,7 @@ class DenseScore(Metric):
     def compute(self) -> Scores:
         """mIoU over the classes without free, IoU of occupied against free, precision and recall of occupied.
 
+        ``miou_dynamic`` and ``miou_static`` are the means over :data:`DYNAMIC_CLASSES` and over the others;
         ``miou_15`` leaves out the classes of :data:`SELF_SUPERVISED_LEFT_OUT`, where the table has them.
         """
         table = self.definition.classes
@@ -119,7 +128,7 @@ class DenseScore(Metric):
         if self.definition.absent_is_zero:
             iou = iou.nan_to_num(nan=0.0)
         evaluated = list(table.evaluated)
-        values = {"miou": float(iou[evaluated].nanmean()), **self._geometry()}
+        values = {"miou": float(iou[evaluated].nanmean()), **self._geometry(), **apart("miou", iou, table)}
         named = [i for i in evaluated if table.names[i] not in SELF_SUPERVISED_LEFT_OUT]
         if "others" in table.names:
             values["miou_15"] = float(iou[named].nanmean())
@@ -140,6 +149,18 @@ class DenseScore(Metric):
             "precision_occupied": _share(hit, hit + false),
             "recall_occupied": _share(hit, hit + missed),
         }
+
+
+def apart(name: str, iou: Float64[Tensor, "*T K"], table: ClassTable) -> dict[str, float]:
+    """Means over dynamic and over static classes; nothing for a table without dynamic ones."""
+    dynamic = [i for i in table.evaluated if table.names[i] in DYNAMIC_CLASSES]
+    static = [i for i in table.evaluated if table.names[i] not in DYNAMIC_CLASSES]
+    if not dynamic:
+        return {}
+    return {
+        f"{name}_dynamic": float(iou[..., dynamic].nanmean()),
+        f"{name}_static": float(iou[..., static].nanmean()),
+    }
 
 
 def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -> None:

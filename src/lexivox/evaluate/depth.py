@@ -19,19 +19,21 @@ class DepthScore(Metric):
 
     Args:
         min_depth_m, max_depth_m: truth outside is not counted, and predictions are clamped into the range.
+        family: what the name of the protocol begins with; says how depth was read from what was predicted.
     """
 
     counters = ("sums", "num_places")
 
-    def __init__(self, min_depth_m: float = 0.1, max_depth_m: float = 80.0) -> None:
+    def __init__(self, min_depth_m: float = 0.1, max_depth_m: float = 80.0, family: str = "depth") -> None:
         super().__init__()
+        self.family = family
         self.min_depth_m, self.max_depth_m = min_depth_m, max_depth_m
         self.sums = ExactSums(len(NAMES))
         self.num_places: Int64[Tensor, ""] = torch.zeros((), dtype=torch.int64)
 
     @property
     def protocol(self) -> str:
-        return f"depth/{self.min_depth_m:g}-{self.max_depth_m:g}m"
+        return f"{self.family}/{self.min_depth_m:g}-{self.max_depth_m:g}m"
 
     @property
     def total(self) -> int:

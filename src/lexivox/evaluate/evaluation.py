@@ -9,15 +9,18 @@ from typing import Any
 
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.evaluate.complete import complete_metrics
 from lexivox.evaluate.lidar import LidarScore
 from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.occupancy import OccupancyScore
-from lexivox.evaluate.protocol import Pop3dProtocol
+from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol, Pop3dProtocol, RunProtocol, protocol_from
+from lexivox.evaluate.ray_depth import depth_metrics
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.retrieval import RetrievalScore
 from lexivox.evaluate.unobserved import UnobservedScore
+from lexivox.geometry.grid import VoxelGrid
 
-FORMAT, VERSION = "lexivox-evaluation", 2
+FORMAT, VERSION = "lexivox-evaluation", 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which keyframes are scored: parts of other splits are never added up."""
+    """Which keyframes are scored, on which grid: parts of other splits are never added up."""
 
     data: str
     table: str
     tokens: int
     fingerprint: str
+    grid: VoxelGrid
+
+    @classmethod
+    def from_fields(cls, grid: Mapping[str, Any], **known: Any) -> Split:
+        """From what JSON kept."""
+        sides = {name: tuple(grid[name]) for name in ("lower_m", "voxel_size_m", "shape")}
+        return cls(**known, grid=VoxelGrid(**sides, frame=grid["frame"]))
 
 
 @dataclass(slots=True)
@@ -95,17 +105,27 @@ def _merge(one: Metric | None, other: Metric | None) -> Metric:
     return found[0].merge(found[1]) if len(found) == 2 else found[0]
 
 
-def new_metrics(protocols: Sequence[Pop3dProtocol], table: ClassTable) -> dict[str, Metric]:
+def new_metrics(protocols: Sequence[RunProtocol], table: ClassTable, grid: VoxelGrid) -> dict[str, Metric]:
     """An empty score for every definition among the protocols; what two of them share is counted once."""
-    made: list[Metric] = []
-    for p in protocols:
-        noise_errors = p.noise_points == "errors"
-        made += [
-            OccupancyScore(table, rays=p.rays, noise_voxels=p.noise_voxels),
-            LidarScore(table, dup=p.points == "dup", noise_errors=noise_errors, outside=p.outside),
-            RetrievalScore(p.similarity, suffix=p.retrieval_suffix),
-        ]
-    return {metric.protocol: metric for metric in [*made, UnobservedScore()]}
+    made: dict[str, Metric] = {}
+    for protocol in protocols:
+        made |= {metric.protocol: metric for metric in _metrics(protocol, table, grid)}
+    if any(isinstance(protocol, Pop3dProtocol) for protocol in protocols):
+        made[UnobservedScore.PROTOCOL] = UnobservedScore()
+    return made
+
+
+def _metrics(protocol: RunProtocol, table: ClassTable, grid: VoxelGrid) -> list[Metric]:
+    if isinstance(protocol, Occ3dProtocol):
+        return complete_metrics(protocol, table, grid)
+    if isinstance(protocol, DepthProtocol):
+        return depth_metrics(protocol)
+    noise_errors, is_dup = protocol.noise_points == "errors", protocol.points == "dup"
+    return [
+        OccupancyScore(table, rays=protocol.rays, noise_voxels=protocol.noise_voxels),
+        LidarScore(table, dup=is_dup, noise_errors=noise_errors, outside=protocol.outside),
+        RetrievalScore(protocol.similarity, suffix=protocol.retrieval_suffix),
+    ]
 
 
 @dataclass(slots=True)
@@ -123,7 +143,7 @@ class Evaluation:
     """
 
     split: Split
-    protocols: tuple[Pop3dProtocol, ...]
+    protocols: tuple[RunProtocol, ...]
     methods: dict[str, MethodScore]
     parts: tuple[Part, ...] = (Part(),)
     subject: str = ""
@@ -218,11 +238,15 @@ class Evaluation:
             content = json.loads(text)
             if (content["format"], content["version"], content["split"]["table"]) != (FORMAT, VERSION, table.name):
                 raise ValueError(f"{content['format']} {content['version']} of {content['split']['table']}")
-            protocols = tuple(Pop3dProtocol(**protocol) for protocol in content["protocols"])
+            split = Split.from_fields(**content["split"])
+            protocols = tuple(protocol_from(protocol) for protocol in content["protocols"])
             return cls(
-                Split(**content["split"]),
+                split,
                 protocols,
-                {name: _restored(state, protocols, table) for name, state in content["methods"].items()},
+                {
+                    name: _restored(state, new_metrics(protocols, table, split.grid))
+                    for name, state in content["methods"].items()
+                },
                 tuple(Part(**part) for part in content["parts"]),
                 str(content["subject"]),
                 tuple(content["nothing_to_score"]),
@@ -238,8 +262,7 @@ def _identity(evaluation: Evaluation) -> str:
     return f"{who} on {split.tokens} of {split.data} {split.fingerprint[:8]} ({protocols})"
 
 
-def _restored(state: Mapping[str, Any], protocols: Sequence[Pop3dProtocol], table: ClassTable) -> MethodScore:
-    metrics = new_metrics(protocols, table)
+def _restored(state: Mapping[str, Any], metrics: dict[str, Metric]) -> MethodScore:
     for name, counts in state["metrics"].items():
         if name not in metrics:  # the retrieval benchmark's splits are in no protocol
             metrics[name] = RetrievalScore(counts["similarity"], suffix=counts["suffix"], split=counts["split"])

@@ -39,12 +39,20 @@ class PointAnswer:
     feature: Float[Tensor, "P D"] | None
 
 
+Solid = tuple[Float[Tensor, "X Y Z"], float]
+
+
 @runtime_checkable
 class Answer(Protocol):
     """What a method says about one keyframe, made when it is asked."""
 
     def volume(self) -> Int64[Tensor, "X Y Z"] | None:
         """Class of every voxel in the numbers of the table, its free class where nothing is; ``None`` without a map."""
+        ...
+
+    def solid(self) -> Solid | None:
+        """How likely each voxel stops a ray, and above which probability it counts as occupied; ``None`` without a
+        map."""
         ...
 
     def at(self, points: Points) -> PointAnswer | None:
@@ -67,9 +75,13 @@ class MapAnswer:
     """A map, and nothing at points."""
 
     label: Int64[Tensor, "X Y Z"]
+    free: int
 
     def volume(self) -> Int64[Tensor, "X Y Z"]:
         return self.label
+
+    def solid(self) -> Solid:
+        return (self.label != self.free).float(), 0.5
 
     def at(self, points: Points) -> PointAnswer | None:
         return None
@@ -80,9 +92,10 @@ class FixedMap:
     """The same map for every keyframe, e.g. the average of the training keyframes around the car."""
 
     label: Int64[Tensor, "X Y Z"]
+    free: int
 
     def answer(self, sample: Sample, sweep: SweepPoints) -> MapAnswer:
-        return MapAnswer(self.label)
+        return MapAnswer(self.label, self.free)
 
 
 def average_map(samples: Sequence[Sample] | SampleDataset, grid: VoxelGrid, table: ClassTable) -> FixedMap:
@@ -95,7 +108,7 @@ def average_map(samples: Sequence[Sample] | SampleDataset, grid: VoxelGrid, tabl
         occupied += volume == OCCUPIED
         observed += volume != IGNORED
     some = table.evaluated[0]  # any class would do: the baseline says only that something is there
-    return FixedMap(torch.where(occupied > 0.5 * observed, some, free_class(table)))
+    return FixedMap(torch.where(occupied > 0.5 * observed, some, free_class(table)), free_class(table))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,7 @@ class SavedMaps:
                 f"map of {sample.token} must have the grid of the run, {self.grid.shape} from {self.grid.lower_m}; "
                 f"got {prediction.grid.shape} from {prediction.grid.lower_m}. Predict again: {path}."
             )
-        return MapAnswer(_volume(prediction, self.vocabulary, self.table))
+        return MapAnswer(_volume(prediction, self.vocabulary, self.table), free_class(self.table))
 
 
 # --------------------------------------------------------------------------------------------------- models
@@ -169,9 +182,15 @@ class ModelAnswer:
     prediction: Prediction
     table: ClassTable
     vocabulary: Vocabulary | None
+    _volume: Int64[Tensor, "X Y Z"] | None = None
 
     def volume(self) -> Int64[Tensor, "X Y Z"]:
-        return _volume(self.prediction, self.vocabulary, self.table)
+        if self._volume is None:
+            self._volume = _volume(self.prediction, self.vocabulary, self.table)
+        return self._volume
+
+    def solid(self) -> Solid:
+        return self.prediction.occupancy, self.prediction.threshold
 
     def at(self, points: Points) -> PointAnswer:
         index, row = points.index.unique(return_inverse=True)
@@ -234,6 +253,9 @@ class TeacherAnswer:
     def volume(self) -> None:
         return None
 
+    def solid(self) -> None:
+        return None
+
     def at(self, points: Points) -> PointAnswer | None:
         if not bool(self.sweep.visible.any(dim=0)[points.index].all()):
             return None
@@ -276,4 +298,4 @@ class TeacherVoxels:
         mean = scatter_mean(known.feature[kept], row, len(voxel))
         volume = torch.full((self.grid.num_voxels,), free_class(self.teacher.table))
         volume[voxel] = assign(mean, self.teacher.vocabulary, self.teacher.table)
-        return MapAnswer(volume.view(self.grid.shape))
+        return MapAnswer(volume.view(self.grid.shape), free_class(self.teacher.table))

@@ -1,12 +1,12 @@
-"""POP-3D's evaluation as one object: each choice on which paper, released code and good practice differ is one field.
+"""How a run is scored, as objects: each choice on which papers, released code and good practice differ is one field.
 
-The names that it gives to the three scores travel with every number, into JSON, Markdown and HTML.
+The names that a protocol gives to its scores travel with every number, into JSON, Markdown and HTML.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lexivox.errors import ConfigError
 
@@ -52,6 +52,7 @@ class Pop3dProtocol:
     similarity: Similarity = "cosine"
     absent: Literal["left_out", "one"] = "left_out"
     agnostic: Literal["iou_occupied", "miou_2class"] = "iou_occupied"
+    kind: Literal["pop3d"] = "pop3d"
 
     @property
     def name(self) -> str:
@@ -97,6 +98,92 @@ PUBLISHED = Pop3dProtocol(
 )
 """The released evaluation of POP-3D, for numbers that stand beside the paper's."""
 
+
+@dataclass(frozen=True, slots=True)
+class Occ3dProtocol:
+    """Maps against complete voxels: those of a simulator, or labels of Occ3D's kind (spec occflownet 6.1, 6.2).
+
+    mIoU under the masks ``none``, ``lidar`` and ``camera``, RayIoU, and what moves apart from what stands.
+
+    Attributes:
+        moving_m_s: voxels faster than this move.
+        path_s: so long before and after, what moves leaves or takes the free voxels of its path.
+    """
+
+    moving_m_s: float = 0.5
+    path_s: float = 1.5
+    kind: Literal["occ3d"] = "occ3d"
+
+    @property
+    def name(self) -> str:
+        return "occ3d" if self == Occ3dProtocol() else "custom"
+
+    @property
+    def headlines(self) -> tuple[Headline, ...]:
+        """Under the camera mask, as published numbers are; RayIoU needs none."""
+        camera = f"{VOXELS}/camera"
+        return (
+            ("iou_occupied", camera, "iou_occupied"),
+            ("miou", camera, "miou"),
+            ("miou_dynamic", camera, "miou_dynamic"),
+            ("rayiou", RAYS, "rayiou"),
+        )
+
+
+VOXELS, RAYS, MOVING = "occ3d", "rayiou/occ3d", "occ3d-moving/camera"
+"""Names of the scores of :class:`Occ3dProtocol`; the first is followed by ``/`` and the mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthProtocol:
+    """Distances along LiDAR rays, read from a map, against those measured; needs no label.
+
+    Only returns inside the grid and seen by a camera count.
+
+    Attributes:
+        min_depth_m, max_depth_m: returns nearer or farther do not count.
+    """
+
+    min_depth_m: float = 1.0
+    max_depth_m: float = 80.0
+    kind: Literal["depth"] = "depth"
+
+    @property
+    def name(self) -> str:
+        return "depth" if self == DepthProtocol() else "custom"
+
+    @property
+    def scores(self) -> tuple[str, str]:
+        """Names of the scores of rendered depth and of the first voxel that is occupied."""
+        span = f"{self.min_depth_m:g}-{self.max_depth_m:g}m"
+        return f"depth-rendered/{span}", f"depth-first/{span}"
+
+    @property
+    def headlines(self) -> tuple[Headline, ...]:
+        rendered, first = self.scores
+        return (
+            ("abs_rel", rendered, "abs_rel"),
+            ("rmse_m", rendered, "rmse_m"),
+            ("delta_1", rendered, "delta_1"),
+            ("first_abs_rel", first, "abs_rel"),
+        )
+
+
+RunProtocol = Pop3dProtocol | Occ3dProtocol | DepthProtocol
+
+
+def protocol_from(fields: dict[str, Any]) -> RunProtocol:
+    """A protocol from its fields, as a file holds them; without a kind it is POP-3D's.
+
+    Raises:
+        TypeError: fields that it does not have.
+        KeyError: no such kind.
+    """
+    return {"pop3d": Pop3dProtocol, "occ3d": Occ3dProtocol, "depth": DepthProtocol}[fields.get("kind", "pop3d")](
+        **fields
+    )
+
+
 PROTOCOLS = {
     "recommended": Pop3dProtocol(),
     "published": PUBLISHED,
@@ -105,13 +192,16 @@ PROTOCOLS = {
         similarity="dot", absent="one",
     ),
 }  # fmt: skip
+"""Variants of POP-3D's by name."""
+
+RUN_PROTOCOLS: dict[str, RunProtocol] = {**PROTOCOLS, "occ3d": Occ3dProtocol(), "depth": DepthProtocol()}
 """Protocols by the name that the command line knows."""
 
 
-def protocol_named(name: str) -> Pop3dProtocol:
+def protocol_named(name: str) -> RunProtocol:
     """Raises:
     ConfigError: no protocol has this name.
     """
-    if name not in PROTOCOLS:
-        raise ConfigError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}.")
-    return PROTOCOLS[name]
+    if name not in RUN_PROTOCOLS:
+        raise ConfigError(f"protocol must be one of {', '.join(RUN_PROTOCOLS)}; got {name!r}.")
+    return RUN_PROTOCOLS[name]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.evaluate.dense import apart
 from lexivox.evaluate.metric import Metric, naming
 from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
@@ -59,22 +60,20 @@ def ray_origins(ego_from_lidar_of_all: Float[Tensor, "N 3"]) -> Float[Tensor, "O
 
 
 class RayMetric(Metric):
-    """What metrics of rays share: volumes on one grid of cubes, rays cast into prediction and truth alike.
+    """What metrics of rays share: volumes on one grid, rays cast into prediction and truth alike.
 
     Args:
         classes: a table with a free class.
         grid: of the volumes.
 
     Raises:
-        ConfigError: the table has no free class, or voxels are no cubes.
+        ConfigError: the table has no free class.
     """
 
     def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
         super().__init__()
         if classes.free is None:
             raise ConfigError(f"classes of RayIoU must include free; got {classes.name}.")
-        if len(set(grid.voxel_size_m)) != 1:
-            raise ConfigError(f"voxels for RayIoU must be cubes; got {grid.voxel_size_m} m.")
         self.classes, self.grid = classes, grid
         self.free: int = classes.free
         self.directions = ray_directions() if directions is None else directions
@@ -115,8 +114,12 @@ class RayMetric(Metric):
 
     def _first(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
         """Flat voxel that every ray meets and the distance in metres at which it is left."""
-        voxel, distance = first_hits(volume != self.free, start, self.directions)
-        return voxel.reshape(-1), distance.reshape(-1) * self.grid.voxel_size_m[0]
+        size_m = torch.tensor(self.grid.voxel_size_m, dtype=torch.float64)
+        towards = self.directions * (size_m[0] / size_m)
+        # In voxels a direction has length 1 only where these are cubes.
+        length = torch.ones(1, 1) if bool((size_m == size_m[0]).all()) else towards.norm(dim=1, keepdim=True)
+        voxel, distance = first_hits(volume != self.free, start, towards / length)
+        return voxel.reshape(-1), (distance * (size_m[0] / length[:, 0])).reshape(-1)
 
     def _check(self, what: str, volume: Tensor, token: str) -> None:
         if tuple(volume.shape) != self.grid.shape:
@@ -145,7 +148,7 @@ class CastRays:
 class RayIouScore(RayMetric):
     """Accumulates RayIoU at 1, 2 and 4 m over samples, in integers. Arguments as :class:`RayMetric`."""
 
-    counters = ("hits", "targets", "predictions")
+    counters = ("hits", "targets", "predictions", "found")
 
     def __init__(self, classes: ClassTable, grid: VoxelGrid, directions: Float[Tensor, "R 3"] | None = None) -> None:
         super().__init__(classes, grid, directions)
@@ -153,6 +156,7 @@ class RayIouScore(RayMetric):
         self.hits: Int64[Tensor, "T K"] = torch.zeros(len(THRESHOLDS_M), K, dtype=torch.int64)
         self.targets: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
         self.predictions: Int64[Tensor, "K"] = torch.zeros(K, dtype=torch.int64)
+        self.found: Int64[Tensor, "T"] = torch.zeros(len(THRESHOLDS_M), dtype=torch.int64)
 
     @property
     def protocol(self) -> str:
@@ -181,9 +185,11 @@ class RayIouScore(RayMetric):
             K = self.classes.num_classes
             self.targets += torch.bincount(rays.true_label, minlength=K)
             self.predictions += torch.bincount(rays.said_label, minlength=K)
-            same = rays.said_label == rays.true_label
+            same, is_found = rays.said_label == rays.true_label, rays.said_label != self.free
             for row, threshold_m in enumerate(THRESHOLDS_M):
-                self.hits[row] += torch.bincount(rays.true_label[same & (rays.error_m < threshold_m)], minlength=K)
+                near = rays.error_m < threshold_m
+                self.hits[row] += torch.bincount(rays.true_label[same & near], minlength=K)
+                self.found[row] += (is_found & near).sum()
 
     def iou(self) -> Float64[Tensor, "T K"]:
         """Per threshold and class; NaN where a class is neither true nor predicted."""
@@ -191,10 +197,16 @@ class RayIouScore(RayMetric):
         return torch.where(union > 0, self.hits / union.double(), torch.nan)
 
     def compute(self) -> Scores:
-        """``rayiou`` is the mean over thresholds and classes without free, ``rayiou_1m`` ... those of one threshold."""
+        """``rayiou`` is the mean over thresholds and classes without free, ``rayiou_1m`` ... those of one threshold.
+
+        ``rayiou_dynamic`` and ``rayiou_static`` are the means over the classes that move by themselves and the others;
+        ``rayiou_occupied`` asks only whether something is met at the right distance.
+        """
         evaluated = list(self.classes.evaluated)
         iou = self.iou()[:, evaluated]
-        values = {"rayiou": float(iou.nanmean())}
+        values = {"rayiou": float(iou.nanmean()), **apart("rayiou", self.iou(), self.classes)}
+        union = self.total + self.predictions.sum() - self.predictions[self.free] - self.found
+        values["rayiou_occupied"] = float((self.found / union.double()).mean())
         values |= {f"rayiou_{t:g}m": float(row.nanmean()) for t, row in zip(THRESHOLDS_M, iou, strict=True)}
         names = self.classes.evaluated_names
         per_class = {

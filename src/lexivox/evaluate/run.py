@@ -4,82 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
-from lexivox.data.types import IGNORED, Sample, SampleDataset
-from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.data.types import Sample, SampleDataset
+from lexivox.errors import DataError
+from lexivox.evaluate.complete import CompleteJudge
 from lexivox.evaluate.evaluation import Evaluation, MethodScore, Part, Split, new_metrics
-from lexivox.evaluate.lidar import LidarScore
-from lexivox.evaluate.methods import Answer, Method, PointAnswer
-from lexivox.evaluate.occupancy import OccupancyScore
-from lexivox.evaluate.protocol import Pop3dProtocol, Similarity
-from lexivox.evaluate.retrieval import RetrievalScore
-from lexivox.evaluate.truth import Points, Truth, free_class, truth_of
-from lexivox.evaluate.unobserved import UnobservedScore
+from lexivox.evaluate.methods import Answer, Method
+from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.pop3d import Pop3dJudge, QuerySet
+from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol, Pop3dProtocol, RunProtocol
+from lexivox.evaluate.ray_depth import DepthJudge
+from lexivox.evaluate.truth import SweepPoints, sweep_points
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.teachers.base import TextEncoder
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySet:
-    """Free-text queries and what they should find.
-
-    Attributes:
-        relevant: phrase -> names of the fine classes that it means.
-        names: of the fine classes.
-        labels: fine class of every point of keyframe number i, which is also given as a sample.
-
-    Raises:
-        ConfigError: a query means a class that does not exist.
-    """
-
-    relevant: Mapping[str, Sequence[str]]
-    names: Sequence[str]
-    labels: Callable[[int, Sample], Int64[Tensor, "P"]]
-
-    def __post_init__(self) -> None:
-        for query, meant in self.relevant.items():
-            strange = [name for name in meant if name not in self.names]
-            if strange or not meant:
-                raise ConfigError(
-                    f"query '{query}' must mean classes of the data set; got {', '.join(strange) or 'none'}. "
-                    f"Choose from {', '.join(self.names)}."
-                )
-
-    def of_points(self, index: int, sample: Sample) -> Int64[Tensor, "P"]:
-        """Fine class of every point of a keyframe.
-
-        Raises:
-            DataError: there are not as many as points.
-        """
-        label = self.labels(index, sample)
-        if len(label) != sample.lidar.num_points:
-            raise DataError(
-                f"fine labels of {sample.token} must be as many as its points, {sample.lidar.num_points}; "
-                f"got {len(label)}. Make the recording again."
-            )
-        return label
-
-    def mask(self, query: str, label: Int64[Tensor, "P"]) -> Bool[Tensor, "P"]:
-        numbers = [self.names.index(name) for name in self.relevant[query]]
-        return torch.isin(label, torch.tensor(numbers))
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One keyframe with its truth and, where queries are asked, the fine class of every point and the text vectors."""
-
-    sample: Sample
-    truth: Truth
-    queries: QuerySet | None = None
-    fine: Int64[Tensor, "P"] | None = None
-    vectors: Float[Tensor, "M D"] | None = None
 
 
 def evaluate(
@@ -88,145 +30,94 @@ def evaluate(
     grid: VoxelGrid,
     table: ClassTable,
     *,
-    protocols: Sequence[Pop3dProtocol] = (Pop3dProtocol(),),
+    protocols: Sequence[RunProtocol] = (Pop3dProtocol(),),
     queries: QuerySet | None = None,
     text_encoder: TextEncoder | None = None,
     part: Part | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Score methods on every keyframe of a labelled data set, or on one part of it.
+    """Score methods on every keyframe of a data set, or on one part of it.
 
     Raises:
-        DataError: no keyframe, one without labels, or features that are not finite.
+        DataError: no keyframe, one without the labels that a protocol needs, or features that are not finite.
         ShapeError: a map of another size than the grid.
     """
     part = part or Part()
     if len(dataset) == 0:
         raise DataError("an evaluation split must hold at least one sample; got none. Check the split.")
-    evaluation = new_evaluation(methods, dataset, table, protocols, part)
+    evaluation = new_evaluation(methods, dataset, table, protocols, part, grid)
     vectors = None
     if queries is not None and text_encoder is not None:
         vectors = text_encoder.encode(list(queries.relevant))
+    judges = judges_of(evaluation.protocols, dataset, grid, table, queries, vectors)
     indices = part.indices(len(dataset))
-    empty: list[str] = []
     for done, index in enumerate(indices, 1):
         sample = dataset[index]
-        truth = truth_of(sample, grid, table, evaluation.protocols)
-        fine = queries.of_points(index, sample) if queries is not None and vectors is not None else None
-        question = Question(sample, truth, queries, fine, vectors)
-        if not counts_anything(truth, table):
-            empty.append(sample.token)
+        sweep = sweep_points(sample, grid)
+        asked = [(judge, judge.ask(index, sample, sweep)) for judge in judges]
         for name, method in methods.items():
-            answer = method.answer(sample, truth.sweep)
+            answer, score = method.answer(sample, sweep), evaluation.methods[name]
             if answer is not None:
-                _Scorer(name, evaluation.methods[name], evaluation.protocols, free_class(table)).add(answer, question)
+                for judge, question in asked:
+                    judge.add(score.metrics, name, answer, question, sample.token)
+                score.tokens.append(sample.token)
         on_progress(done, len(indices))
-    evaluation.nothing_to_score = tuple(empty)
+    evaluation.nothing_to_score = tuple(token for judge in judges for token in judge.empty)
+    evaluation.notes = tuple(note for judge in judges for note in judge.notes)
     return evaluation
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Knows the truth of keyframes under some protocols, and counts answers.
+
+    Attributes:
+        empty: keyframes so far that hold nothing to score.
+        notes: what a reader must know of the truth so far.
+    """
+
+    @property
+    def empty(self) -> Sequence[str]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    def ask(self, index: int, sample: Sample, sweep: SweepPoints) -> Any:
+        """What is asked of a keyframe, with its truth; given back with every answer."""
+        ...
+
+    def add(self, metrics: Mapping[str, Metric], name: str, answer: Answer, question: Any, token: str) -> None:
+        """Count the answer of the method ``name``."""
+        ...
+
+
+def judges_of(
+    protocols: Sequence[RunProtocol],
+    dataset: SampleDataset,
+    grid: VoxelGrid,
+    table: ClassTable,
+    queries: QuerySet | None = None,
+    vectors: Float[Tensor, "M D"] | None = None,
+) -> list[Judge]:
+    """Those that the protocols need; all of POP-3D's share one."""
+    judges: list[Judge] = []
+    pop3d = tuple(p for p in protocols if isinstance(p, Pop3dProtocol))
+    if pop3d:
+        judges.append(Pop3dJudge(pop3d, grid, table, queries, vectors))
+    if any(isinstance(p, Occ3dProtocol) for p in protocols):
+        judges.append(CompleteJudge(dataset, grid))
+    return [*judges, *(DepthJudge(p, grid) for p in protocols if isinstance(p, DepthProtocol))]
 
 
 def new_evaluation(
     methods: Mapping[str, Method],
     dataset: SampleDataset,
     table: ClassTable,
-    protocols: Sequence[Pop3dProtocol],
+    protocols: Sequence[RunProtocol],
     part: Part,
+    grid: VoxelGrid,
 ) -> Evaluation:
     """Nothing counted yet."""
     tokens = hashlib.sha256("\n".join(dataset.tokens).encode()).hexdigest()
-    split = Split(dataset.name, table.name, len(dataset), tokens)
-    scores = {name: MethodScore(new_metrics(protocols, table)) for name in methods}
+    split = Split(dataset.name, table.name, len(dataset), tokens, grid)
+    scores = {name: MethodScore(new_metrics(protocols, table, grid)) for name in methods}
     return Evaluation(split, tuple(dict.fromkeys(protocols)), scores, (part,))
-
-
-def counts_anything(truth: Truth, table: ClassTable) -> bool:
-    """Is there a voxel with a class, or a labelled point that a camera sees?"""
-    nothing = torch.tensor([IGNORED, free_class(table)])
-    has_voxel = any(not bool(torch.isin(v.semantic, nothing).all()) for v in truth.voxels.values())
-    seen = truth.label[truth.sweep.visible.any(dim=0)]
-    return has_voxel or bool(((seen != table.ignore) & (seen != IGNORED)).any())
-
-
-@dataclass(frozen=True, slots=True)
-class _Scorer:
-    """Adds one method's answer to a keyframe to its scores."""
-
-    name: str
-    score: MethodScore
-    protocols: Sequence[Pop3dProtocol]
-    free: int
-
-    def add(self, answer: Answer, question: Question) -> None:
-        volume = answer.volume()
-        if volume is not None:
-            self._add_volume(volume, question)
-        for first in {(p.points, p.outside): p for p in self.protocols}.values():
-            asked = question.truth.sweep.points(first.points, first.outside)
-            said = answer.at(asked)
-            if said is not None:
-                check_finite(said, self.name, question.sample.token)
-                same = [p for p in self.protocols if (p.points, p.outside) == (first.points, first.outside)]
-                self._add_points(asked, said, question, same)
-        self.score.tokens.append(question.sample.token)
-
-    def _add_volume(self, volume: Int64[Tensor, "X Y Z"], question: Question) -> None:
-        truth = question.truth
-        if volume.shape != truth.observed.shape:
-            raise ShapeError(
-                f"map of '{self.name}' for {question.sample.token} must have the shape of the grid, "
-                f"{tuple(truth.observed.shape)}; got {tuple(volume.shape)}."
-            )
-        for name, voxels in truth.voxels.items():
-            metric = self.score.metrics[name]
-            assert isinstance(metric, OccupancyScore)
-            metric.update(volume, voxels.semantic, voxels.occupancy, token=question.sample.token)
-        unobserved = self.score.metrics[UnobservedScore.PROTOCOL]
-        assert isinstance(unobserved, UnobservedScore)
-        unobserved.update(volume != self.free, truth.observed, truth.complete, token=question.sample.token)
-
-    def _add_points(
-        self, asked: Points, said: PointAnswer, question: Question, protocols: Sequence[Pop3dProtocol]
-    ) -> None:
-        for name in dict.fromkeys(p.lidar for p in protocols):
-            metric = self.score.metrics[name]
-            assert isinstance(metric, LidarScore)
-            label = question.truth.label[asked.index]
-            metric.update(said.label, label, torch.arange(len(asked)), token=question.sample.token)
-        for name, protocol in {p.retrieval: p for p in protocols}.items():
-            metric = self.score.metrics[name]
-            assert isinstance(metric, RetrievalScore)
-            self._add_queries(metric, asked, said, question, protocol.similarity)
-
-    def _add_queries(
-        self, metric: RetrievalScore, asked: Points, said: PointAnswer, question: Question, similarity: Similarity
-    ) -> None:
-        queries, fine, vectors = question.queries, question.fine, question.vectors
-        if said.feature is None or queries is None or fine is None or vectors is None:
-            return
-        scores = similarities(said.feature, vectors, similarity)
-        for number, query in enumerate(queries.relevant):
-            relevant = queries.mask(query, fine[asked.index])
-            if bool(relevant.any()):
-                metric.update(query, scores[:, number], relevant, token=question.sample.token)
-
-
-def similarities(
-    feature: Float[Tensor, "P D"], vectors: Float[Tensor, "M D"], similarity: Similarity
-) -> Float[Tensor, "P M"]:
-    """How well every feature fits every text."""
-    feature = feature.float()
-    return (F.normalize(feature, dim=-1) if similarity == "cosine" else feature) @ vectors.to(feature).T
-
-
-def check_finite(said: PointAnswer, method: str, token: str) -> None:
-    """Raises:
-    DataError: a feature is NaN or infinite; a score of it would mean nothing.
-    """
-    if said.feature is None:
-        return
-    wrong = int((~said.feature.isfinite().all(dim=-1)).sum())
-    if wrong:
-        raise DataError(
-            f"features of '{method}' must be finite; got {wrong} of {len(said.feature)} points of sample {token} with "
-            "NaN or infinity. Check weights and images."
-        )

@@ -116,15 +116,22 @@ class Truth:
 
 
 def truth_of(
-    sample: Sample, grid: VoxelGrid, table: ClassTable, protocols: Sequence[Pop3dProtocol] = (Pop3dProtocol(),)
+    sample: Sample,
+    grid: VoxelGrid,
+    table: ClassTable,
+    protocols: Sequence[Pop3dProtocol] = (Pop3dProtocol(),),
+    sweep: SweepPoints | None = None,
 ) -> Truth:
-    """Raises:
-    DataError: the sample has no labels.
-    ShapeError: its voxel labels are in another frame than the grid.
+    """Args:
+        sweep: the keyframe's, where it is known already.
+
+    Raises:
+        DataError: the sample has no labels.
+        ShapeError: its voxel labels are in another frame than the grid.
     """
     if sample.point_labels is None:
         raise DataError(f"samples must have point labels to be scored; got none in {sample.token}. Open the labels.")
-    label, sweep = sample.point_labels.label, sweep_points(sample, grid)
+    label, sweep = sample.point_labels.label, sweep or sweep_points(sample, grid)
     origin = grid_from_lidar(sample, grid).translation.float()
     reached = occupancy_from_lidar(grid, origin, sweep.xyz)
     maker = _VoxelMaker(grid, table, origin, sweep.xyz, label, reached)
