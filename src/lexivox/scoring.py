@@ -69,7 +69,7 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     dataset = run.val_dataset if needs_labels else run.unlabelled_val()
     table: ClassTable = dataset.classes  # type: ignore[assignment]
     words = None if run.is_supervised else run.class_vocabulary()
-    methods = _methods(run, model, words, options)
+    methods = _methods(run, model, table, words, options)
     evaluation = evaluate(
         methods,
         dataset,
@@ -116,9 +116,8 @@ def _benchmark(run: Experiment, options: EvaluateOptions) -> RetrievalBenchmark 
 
 
 def _methods(
-    run: Experiment, model: OccupancyModel, words: Vocabulary | None, options: EvaluateOptions
+    run: Experiment, model: OccupancyModel, table: ClassTable, words: Vocabulary | None, options: EvaluateOptions
 ) -> dict[str, Method]:
-    table: ClassTable = run.val_dataset.classes  # type: ignore[assignment]
     if options.predictions is not None and not options.predictions.is_dir():
         raise DataError(f"predictions must be a folder of maps; got none. Check {options.predictions}")
     with_past = WithPast(run.val_dataset, model.image_offsets)
