@@ -23,7 +23,7 @@ from lexivox.evaluate.benchmark import RetrievalBenchmark
 from lexivox.evaluate.comparison import Comparison, ScoredRun, compare
 from lexivox.evaluate.evaluation import Evaluation, Part
 from lexivox.evaluate.methods import Method, ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels, average_map
-from lexivox.evaluate.protocol import DepthProtocol, Pop3dProtocol, RunProtocol
+from lexivox.evaluate.protocol import Occ3dProtocol, Pop3dProtocol, RunProtocol
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import evaluate
 from lexivox.files import write_atomically
@@ -65,11 +65,10 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     benchmark = _benchmark(run, options)  # first: a wrong folder is told before hours of scoring
     protocols = options.protocols or (run.config.protocol,)
     pop3d = [protocol for protocol in protocols if isinstance(protocol, Pop3dProtocol)]
-    needs_labels = any(not isinstance(protocol, DepthProtocol) for protocol in protocols)
-    dataset = run.val_dataset if needs_labels else run.unlabelled_val()
+    dataset = _held_out(run, protocols)
     table: ClassTable = dataset.classes  # type: ignore[assignment]
     words = None if run.is_supervised else run.class_vocabulary()
-    methods = _methods(run, model, table, words, options)
+    methods = _methods(run, model, dataset, words, options)
     evaluation = evaluate(
         methods,
         dataset,
@@ -98,6 +97,14 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     return evaluation
 
 
+def _held_out(run: Experiment, protocols: Sequence[RunProtocol]) -> SampleDataset:
+    """The held-out keyframes with the labels that protocols need, and no others."""
+    points = any(isinstance(protocol, Pop3dProtocol) for protocol in protocols)
+    if any(isinstance(protocol, Occ3dProtocol) for protocol in protocols):
+        return run.config.data.open("val", labels=points, voxel_labels=True)
+    return run.val_dataset if points else run.unlabelled_val()
+
+
 def fingerprint(model: OccupancyModel) -> str:
     """A short hash of the weights, so that parts of two trainings are never taken for one evaluation."""
     digest = hashlib.sha256()
@@ -116,11 +123,12 @@ def _benchmark(run: Experiment, options: EvaluateOptions) -> RetrievalBenchmark 
 
 
 def _methods(
-    run: Experiment, model: OccupancyModel, table: ClassTable, words: Vocabulary | None, options: EvaluateOptions
+    run: Experiment, model: OccupancyModel, dataset: SampleDataset, words: Vocabulary | None, options: EvaluateOptions
 ) -> dict[str, Method]:
+    table: ClassTable = dataset.classes  # type: ignore[assignment]
     if options.predictions is not None and not options.predictions.is_dir():
         raise DataError(f"predictions must be a folder of maps; got none. Check {options.predictions}")
-    with_past = WithPast(run.val_dataset, model.image_offsets)
+    with_past = WithPast(dataset, model.image_offsets)
     own = SavedMaps(options.predictions, model.grid, table, words) if options.predictions else None
     methods: dict[str, Method] = {
         "supervised" if run.is_supervised else "student": own or ModelMethod(model, table, words, with_past=with_past)
