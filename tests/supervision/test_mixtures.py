@@ -60,6 +60,11 @@ ALONE = {
     "all rendering": [FULL_RENDERING],
     "filter": [FILTER],
     "speed filter": [RenderingConfig(rays=RaysConfig(reach=1, per_sample=200, moving="speed"))],
+    "filter by boxes": [
+        RenderingConfig(rays=RAYS, flow="boxes", follow=False),
+        RayQueriesConfig(rays=RAYS, flow="boxes", follow=False),
+    ],
+    "flow from sweeps": [kind(rays=RAYS, flow="sweeps") for kind in (RenderingConfig, RayQueriesConfig)],
     "published density": [RenderingConfig(rays=RAYS, density="sigmoid_per_metre", background="exit", far_m=40.0)],
     "dense": [DENSE],
     "all dense": [FULL_DENSE],

@@ -352,6 +352,12 @@ def test_where_no_car_is_predicted_nothing_moves():
     assert depth_m(rays, found, Optics(match_class=True)) == pytest.approx([8.0, 4.0], abs=0.05)
 
 
+def test_a_filter_by_boxes_looks_through_what_moves():
+    """The same boxes, not followed: the ray of another keyframe sees the wall, whatever is predicted."""
+    rays = straight(2, offset=torch.tensor([0, 1]))
+    assert depth_m(rays, driving(), Optics(follow=False)) == pytest.approx([8.0, 12.0], abs=0.05)
+
+
 def test_the_filter_looks_through_what_is_predicted_to_move():
     """Spec 3.2, second half: rays of other keyframes see no car; the ray of now does."""
     rays = straight(2, offset=torch.tensor([0, -1]))

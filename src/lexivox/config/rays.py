@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -90,10 +91,12 @@ class RaySignal(Signal):
     Attributes:
         flow: where moving things of other keyframes stand now: nobody asks (the world is static); by boxes that are
             tracked ("occupancy flow"); or found in the sweeps themselves, without any label.
+        follow: learn from them where they stand now; else leave them out, and look through the places of movers.
     """
 
     rays: RaysConfig = RaysConfig()
     flow: Literal["none", "boxes", "sweeps"] = "none"
+    follow: bool = True
 
     @property
     def horizon(self) -> tuple[int, ...]:
@@ -104,8 +107,6 @@ class RaySignal(Signal):
         return self.flow == "boxes" or self.rays.moving == "speed"
 
     def motion(self) -> Callable[[Batch], Motion] | None:
-        from functools import partial
-
         from lexivox.supervision.motion import box_motion
         from lexivox.supervision.scene_flow import SceneFlow
 
@@ -188,7 +189,7 @@ class RenderingConfig(RaySignal):
         from lexivox.supervision.march import Optics
         from lexivox.supervision.rendering import Rendering
 
-        light = {"density", "behind_m", "transparent", "match_class", "eps"}
+        light = {"density", "behind_m", "transparent", "match_class", "follow", "eps"}
         return Rendering(
             choice=self.rays.build(),
             motion=self.motion(),

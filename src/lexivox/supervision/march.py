@@ -35,6 +35,7 @@ class Optics:
         transparent: classes that rays of other keyframes look through where they are predicted, published as the
             second half of the filter of moving things (spec 3.2).
         match_class: a thing only moves with its box where its class is predicted, as published (spec 3.4).
+        follow: what moved is read where it is now; else rays of other keyframes look through what moves, by its place.
         eps: classes and language are read where more than this share of some ray ends.
     """
 
@@ -43,6 +44,7 @@ class Optics:
     behind_m: float | None = None
     transparent: tuple[int, ...] = ()
     match_class: bool = False
+    follow: bool = True
     eps: float = 1e-3
 
 
@@ -123,7 +125,7 @@ def find_places(
             fits = _class_at(scene, moved.xyz, rays.batch[ray[rows]], moves | vacates) == moved.box_label
             fits |= moved.box_label == UNLABELLED  # found without boxes: it may be anything
             moves, vacates = moves & fits, vacates & fits
-        inside = grid.contains(moved.xyz)
+        inside = grid.contains(moved.xyz) & optics.follow
         is_clear[rows] = vacates | moved.is_unknown | (moves & ~inside)
         is_moved[rows] = moves & inside & ~is_clear[rows]
         xyz_moved = moved.xyz[is_moved[rows]]

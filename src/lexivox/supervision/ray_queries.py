@@ -34,6 +34,7 @@ class RayQueries:
         choice: which rays.
         places: where along a ray.
         motion: where things of another keyframe stand now; ``None`` takes the world for static.
+        follow: places inside what moved are asked where it is now; else they are left out.
         weight: of the terms for geometry.
         occupied_weight: of a return beside a free place.
         lovasz: of the Lovász loss over the same places.
@@ -49,6 +50,7 @@ class RayQueries:
     choice: RayChoice = field(default_factory=RayChoice)
     places: PlaceRule = field(default_factory=PlaceRule)
     motion: Callable[[Batch], Motion] | None = None
+    follow: bool = True
     weight: float = 1.0
     occupied_weight: float = 1.0
     lovasz: float = 0.0
@@ -79,7 +81,7 @@ class RayQueries:
 
     def _free(self, batch: Batch, rays: Rays, motion: Motion | None, generator: torch.Generator) -> LabelledPoints:
         xyz, row = self.places.free(batch.grid, rays, generator)
-        xyz, kept = _now(motion, rays, xyz, row)
+        xyz, kept = self._now(motion, rays, xyz, row)
         kept &= batch.grid.contains(xyz)
         xyz, row = self.places.snapped(batch.grid, xyz[kept], generator), row[kept]
         return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, FREE), self._weight(rays)[row])
@@ -89,11 +91,21 @@ class RayQueries:
     ) -> tuple[LabelledPoints, Int64[Tensor, "N"]]:
         """Occupied places and the ray of each."""
         row = torch.arange(len(rays.depth_m), device=rays.depth_m.device)
-        xyz, kept = _now(motion, rays, self.places.hits(rays, generator), row)
+        xyz, kept = self._now(motion, rays, self.places.hits(rays, generator), row)
         kept &= batch.grid.contains(xyz)
         xyz, row = self.places.snapped(batch.grid, xyz[kept], generator), row[kept]
         weight = self.occupied_weight * self._weight(rays)[row]
         return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, OCCUPIED), weight), row
+
+    def _now(
+        self, motion: Motion | None, rays: Rays, xyz: Float[Tensor, "N 3"], row: Int64[Tensor, "N"]
+    ) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, "N"]]:
+        """Where places along rays are at the current keyframe, and False where nobody can say."""
+        if motion is None:
+            return xyz, torch.ones_like(row, dtype=torch.bool)
+        moved = motion.to_now(xyz, rays.batch[row], rays.offset[row])
+        lost = moved.is_unknown | moved.is_vacant
+        return moved.xyz, ~(lost if self.follow else lost | moved.is_moved)
 
     def _weight(self, rays: Rays) -> Float[Tensor, "R"]:
         return rays.weight if self.weigh_geometry else torch.ones_like(rays.weight)
@@ -167,16 +179,6 @@ class RayQueries:
             return nothing_from(scene, "language", batch)
         predicted = scene.read("language", known.xyz, known.batch).float()
         return feature_cosine(predicted, known.feature, known.weight)
-
-
-def _now(
-    motion: Motion | None, rays: Rays, xyz: Float[Tensor, "N 3"], row: Int64[Tensor, "N"]
-) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, "N"]]:
-    """Where places along rays are at the current keyframe, and False where nobody can say."""
-    if motion is None:
-        return xyz, torch.ones_like(row, dtype=torch.bool)
-    moved = motion.to_now(xyz, rays.batch[row], rays.offset[row])
-    return moved.xyz, ~(moved.is_unknown | moved.is_vacant)
 
 
 def _unseen(batch: Batch, item: int) -> Int64[Tensor, "N"]:

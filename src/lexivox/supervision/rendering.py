@@ -82,7 +82,7 @@ class Rendering:
         rays = batch.targets.rays
         assert rays is not None, "prepare() fills it"
         motion = batch.targets.motion if self.motion else None
-        known, returned = _with_counterpart(rays, motion, batch.grid)
+        known, returned = _with_counterpart(rays, motion, batch.grid, self.optics.follow)
         followed = march(scene, batch.grid, known, motion, self.optics)
         if not len(followed.segments):
             return self._nothing(scene, batch)
@@ -147,14 +147,16 @@ def ending_chance(followed: March, depth_m: Float[Tensor, "R"], tolerance_m: flo
     return segments.sum(followed.weights.weight * share)
 
 
-def _with_counterpart(rays: Rays, motion: Motion | None, grid: VoxelGrid) -> tuple[Rays, Bool[Tensor, "R"]]:
+def _with_counterpart(
+    rays: Rays, motion: Motion | None, grid: VoxelGrid, follow: bool
+) -> tuple[Rays, Bool[Tensor, "R"]]:
     """Rays whose return can be told of, and True for those that end inside the grid."""
     ends = rays.origins + rays.depth_m[:, None] * rays.directions
     returned = grid.contains(ends)
     if motion is None:
         return rays, returned
     moved = motion.to_now(ends, rays.batch, rays.offset)
-    lost = moved.is_unknown | moved.is_vacant | (moved.is_moved & ~grid.contains(moved.xyz))
+    lost = moved.is_unknown | moved.is_vacant | (moved.is_moved & ~(grid.contains(moved.xyz) & follow))
     return _some(rays, ~lost), returned[~lost]
 
 
