@@ -1,0 +1,70 @@
+"""Small recipes learn a tiny synthetic drive by heart, from their own signals, through the whole of training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lexivox.config_text import with_overrides
+from lexivox.data.datasets import open_dataset
+from lexivox.data.synthetic import DriveSpec, write_nuscenes
+from lexivox.experiment import Experiment, load
+from lexivox.recipes import RECIPES
+from lexivox.train.log import read_log
+from lexivox.train.loop import LOG_FILE
+
+SMALL = (
+    "grid.voxel_size_m=[1.6, 1.6, 1.6]",
+    "grid.shape=[32, 32, 4]",
+    "encoder.image.image_hw=[96, 176]",
+    "encoder.triplane.coarsen=1",
+    "data.val_split=train",
+    "augment={mirror_prob: 0.0, color: 0.0}",
+    "train.steps=45",
+    "train.warmup_steps=5",
+    "train.backbone_lr_scale=1.0",
+    "train.checkpoint_every=1000",
+)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    root = tmp_path_factory.mktemp("overfit") / "city"
+    config = with_overrides(RECIPES["weak_tiny"](str(root)), SMALL)
+    write_nuscenes(root, [DriveSpec(7, 3, "train")], image_hw=(96, 176), grid=config.grid.build())
+    return root
+
+
+def learnt(name: str, city, folder, *overrides: str):
+    """First and last mean of the terms of a run, and its scores on what it was trained on."""
+    config = with_overrides(RECIPES[name](str(city)), [*SMALL, *overrides])
+    experiment = Experiment(config, folder)
+    model = experiment.train()
+    log = read_log(folder / LOG_FILE)
+    first, last = (
+        {term: sum(row[term] for row in rows) / len(rows) for term in rows[0]} for rows in (log[:5], log[-5:])
+    )
+    scored = experiment.evaluate(model).rows[0].scores
+    return first, last, next(s.values for s in scored if s.protocol == "pop3d-occupancy/exact")
+
+
+@pytest.mark.slow
+def test_ray_queries_and_language_learn_a_drive(city, tmp_path):
+    first, last, values = learnt("weak_tiny", city, tmp_path)
+    assert last["loss"] < 0.5 * first["loss"]
+    assert last["rays/hit"] + last["rays/free"] < 0.3
+    assert values["iou_occupied"] > 0.5
+    assert values["iou_free"] > 0.8
+    assert values["miou_present_occupied"] > 0.12  # asked in words
+
+
+@pytest.mark.slow
+def test_rendering_and_voxels_learn_a_drive(city, tmp_path):
+    first, last, values = learnt("occflownet_tiny", city, tmp_path)
+    assert last["loss"] < 0.4 * first["loss"]
+    assert last["render/ending"] < 0.5 * first["render/ending"]
+    assert values["iou_occupied"] > 0.5
+    assert values["iou_free"] > 0.8
+    assert values["miou_present_occupied"] > 0.18
+    prediction = load(tmp_path).predict(open_dataset("nuscenes", city, "train")[0])
+    assert torch.equal(prediction.labels() == 17, prediction.occupancy <= 0.5)
