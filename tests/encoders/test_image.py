@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexivox.encoders.image import FeaturePyramid, ImageEncoder
-from lexivox.errors import ShapeError
+from lexivox.encoders.image import FeaturePyramid, ImageEncoder, JoinedLevels
+from lexivox.errors import ConfigError, ShapeError
 
 
 def images(batch: int = 2, views: int = 3) -> Tensor:
@@ -97,3 +97,37 @@ def test_the_published_neck() -> None:
 def test_more_levels_than_inputs_are_made_by_strides() -> None:
     levels = encoder(num_levels=4)(images())
     assert [tuple(level.shape[-2:]) for level in levels] == [(8, 16), (4, 8), (2, 4), (1, 2)]
+
+
+# ------------------------------------------------------------------------------------- for encoders that lift images
+
+
+def test_skipped_levels_are_no_part_of_the_pyramid() -> None:
+    made = ImageEncoder(8, widths=(8, 16, 24), num_levels=1, skip_levels=1)
+    images = torch.randint(0, 256, (2, 3, 3, 32, 64), dtype=torch.uint8)
+    pyramid, finest = made.with_finest(images)
+    assert [tuple(level.shape) for level in pyramid] == [(2, 3, 8, 4, 8)]
+    assert finest.shape == (2, 3, 8, 8, 16)
+    assert [lateral.in_channels for lateral in made.pyramid.lateral] == [16, 24]
+    torch.testing.assert_close(made.finest(images), finest)
+    torch.testing.assert_close(made(images)[0], pyramid[0])
+
+
+def test_no_level_left_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must have a level of the backbone; got 3 levels of which 3 are skipped"):
+        ImageEncoder(8, widths=(8, 16, 24), skip_levels=3)
+
+
+def test_two_levels_are_joined_as_published() -> None:
+    # Spec occflownet 1.2: the coarse level enlarged with its corners on the fine one's corners, behind the fine one.
+    joined = JoinedLevels((2, 3), 4)
+    fine, coarse = torch.randn(1, 2, 4, 6), torch.arange(6.0).reshape(1, 1, 2, 3).expand(1, 3, 2, 3)
+    seen: list[torch.Tensor] = []
+    joined.join[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    (level,) = joined([fine, coarse])
+    assert level.shape == (1, 4, 4, 6)
+    assert torch.equal(seen[0][:, :2], fine)
+    enlarged = seen[0][0, 2]
+    assert enlarged[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0.0, 2.0, 3.0, 5.0]
+    torch.testing.assert_close(enlarged[1, 1], torch.tensor(3 * 1 / 3 + 1 * 2 / 5))
+    assert [type(layer).__name__ for layer in joined.join] == 2 * ["Conv2d", "BatchNorm2d", "ReLU"]

@@ -25,6 +25,7 @@ from lexivox.model import OccupancyModel
 from lexivox.recipes import pop3d_tiny
 from lexivox.run_folder import load
 from lexivox.weights.keys import published_names
+from lexivox.weights.lift import fill_lift_encoder
 from lexivox.weights.lift_keys import LIFT
 from lexivox.weights.published import fill_published
 from tests.rig import batch_of, ring
@@ -172,6 +173,61 @@ def test_heads_are_known_by_their_widths(source) -> None:
     model = model_of(config())
     fill_published(model, {**convolutions, **{n: t for n, t in state.items() if not n.startswith("decoder")}}, "file")
     assert torch.equal(model.heads["semantic"].classifier.weight, source.heads["semantic"].classifier.weight)
+
+
+SWIN = ImageConfig(
+    image_hw=(64, 128), backbone="swin_tiny", out_stages=(1, 3, 4), skip_levels=1, channels=16, num_levels=1,
+    joined="batch", bfloat16=False,
+)  # fmt: skip
+
+
+def test_swin_is_read_from_its_published_layers() -> None:
+    pytest.importorskip("transformers")
+    source, target = stirred(model_of(config(image=SWIN))), model_of(config(image=SWIN))
+    state = published_swin(source.encoder)
+    for known in (
+        "img_backbone.patch_embed.projection.weight",
+        "img_backbone.stages.2.blocks.5.attn.w_msa.qkv.bias",
+        "img_backbone.stages.0.blocks.1.attn.w_msa.relative_position_bias_table",
+        "img_backbone.stages.3.blocks.0.ffn.layers.0.0.weight",
+        "img_backbone.norm3.bias",
+        "img_neck.conv.4.running_mean",
+    ):
+        assert known in state
+    fill_lift_encoder(target.encoder, state, "file")
+    for name, tensor in target.encoder.image.state_dict().items():
+        assert torch.equal(tensor, source.encoder.image.state_dict()[name]), name
+
+
+def published_swin(encoder: torch.nn.Module) -> dict[str, Tensor]:
+    """The image branch under its published names: queries, keys, values in one, pixels of merged patches innermost."""
+    names = published_names(encoder.state_dict(), LIFT)
+    state = {names[n]: t for n, t in encoder.state_dict().items() if n.startswith(("image.", "depth_net."))}
+    joined: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".w_msa.qkv.q." in name:
+            parts = [state[name.replace(".qkv.q.", f".qkv.{part}.")] for part in "qkv"]
+            joined[name.replace(".qkv.q.", ".qkv.")] = torch.cat(parts)
+        elif name.startswith("img_backbone.stages.") and ".downsample." in name:
+            joined[name] = tensor.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :].transpose(-1, -2).flatten(-2)
+        elif ".w_msa.qkv." not in name:
+            joined[name] = tensor
+    return joined | {"img_backbone.stages.0.blocks.0.attn.w_msa.relative_position_index": torch.zeros(4, 4)}
+
+
+def test_merged_patches_keep_their_pixels() -> None:
+    # Theirs: unfold (channels outer, the four pixels along rows inner), norm, linear. Ours must do the same.
+    pytest.importorskip("transformers")
+    encoder = stirred(model_of(config(image=SWIN))).encoder
+    state, merge = published_swin(encoder), encoder.image.backbone.stages[0].downsample
+    tokens = torch.randn(1, 4 * 6, 96)
+    unfolded = torch.nn.functional.unfold(tokens.unflatten(1, (4, 6)).movedim(-1, 1), 2, stride=2).transpose(1, 2)
+    prefix = "img_backbone.stages.0.downsample."
+    normed = torch.nn.functional.layer_norm(
+        unfolded, (384,), state[f"{prefix}norm.weight"], state[f"{prefix}norm.bias"]
+    )
+    expected = normed @ state[f"{prefix}reduction.weight"].T
+    torch.testing.assert_close(merge(tokens, (4, 6)), expected)
 
 
 def test_an_imported_run_predicts_like_its_source(source, tmp_path) -> None:

@@ -27,19 +27,22 @@ class ImageConfig(Config):
         backbone: ``"scratch"`` is a residual network of ``widths`` and ``blocks``; ``"street"`` starts from the shipped
             street network; ``"espnet"`` is a published ESPNet, frozen, from ``weights``; ``"resnet50"`` and
             ``"resnet101"`` start from ``weights``, a checkpoint of FCOS3D or MoCo v2.
-        style, dcn_stages, frozen_stages, out_stages: of :class:`lexivox.backbones.resnet.ResNet`.
+        style, dcn_stages, frozen_stages: of :class:`lexivox.backbones.resnet.ResNet`.
+        out_stages: of a ResNet, and of :class:`lexivox.backbones.swin.Swin`, where the first stays without its norm if
+            levels are skipped.
         skip_levels: so many of the backbone's finest levels are no part of the pyramid.
         convert_weights: fit MoCo's RGB weights to BGR pixels by converting the first convolution. The released trainer
             did not, so its ResNet-50 began on colours it had never seen (errata 23); False reproduces it.
         pixels: what ``scratch`` and the ResNets see: ImageNet's RGB, or BGR with the mean taken off (Caffe).
         scale, pad_multiple: of :class:`lexivox.encoders.preprocess.Preprocessing`.
         separable: False is the published feature pyramid with full 3x3 convolutions.
+        joined: make one level of the last two, as OccFlowNet does with Swin, with this norm; None makes a pyramid.
     """
 
     image_hw: tuple[PositiveInt, PositiveInt]
     fit: Literal["squash", "crop"] = "squash"
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
-    backbone: Literal["scratch", "street", "espnet", "resnet50", "resnet101"] = "scratch"
+    backbone: Literal["scratch", "street", "espnet", "resnet50", "resnet101", "swin_tiny", "swin_base"] = "scratch"
     weights: str | None = None
     style: Literal["caffe", "pytorch"] = "pytorch"
     dcn_stages: tuple[PositiveInt, ...] = ()
@@ -51,6 +54,7 @@ class ImageConfig(Config):
     channels: PositiveInt = 48
     num_levels: PositiveInt = 2
     separable: bool = True
+    joined: Literal["group", "batch"] | None = None
     pixels: Literal["rgb", "bgr"] = "rgb"
     scale: PositiveFloat = 1.0
     pad_multiple: PositiveInt = 1
@@ -66,7 +70,9 @@ class ImageConfig(Config):
             backbone=self._backbone(fetch_weights),
             preprocess=replace(PREPROCESSING[pixels], scale=self.scale, pad_multiple=self.pad_multiple),
             is_separable=self.separable,
-            **self.model_dump(include={"channels", "num_levels", "widths", "blocks", "skip_levels", "bfloat16"}),
+            **self.model_dump(
+                include={"channels", "num_levels", "widths", "blocks", "skip_levels", "joined", "bfloat16"}
+            ),
         )
         if self.backbone.startswith("resnet") and fetch_weights and self.weights:
             from lexivox.weights.backbones import fill_image_encoder
@@ -78,7 +84,8 @@ class ImageConfig(Config):
     def skip_halvings(self) -> int:
         """How many times twice as fine the backbone's finest level is as the pyramid's."""
         stages = self.out_stages
-        return stages[self.skip_levels] - stages[0] if self.backbone.startswith("resnet") else self.skip_levels
+        has_stages = self.backbone.startswith(("resnet", "swin"))
+        return stages[self.skip_levels] - stages[0] if has_stages else self.skip_levels
 
     def _backbone(self, fetch_weights: bool) -> nn.Module | None:
         if self.backbone.startswith("resnet"):
@@ -86,6 +93,11 @@ class ImageConfig(Config):
 
             options = self.model_dump(include={"style", "dcn_stages", "frozen_stages", "out_stages"})
             return ResNet(int(self.backbone.removeprefix("resnet")), **options)
+        if self.backbone.startswith("swin"):
+            from lexivox.backbones.swin import Swin
+
+            raw = self.out_stages[: bool(self.skip_levels)]
+            return Swin(self.backbone.removeprefix("swin_"), out_stages=self.out_stages, raw_stages=raw)  # type: ignore[arg-type]
         if self.backbone == "street":
             from lexivox.teachers.street import street_backbone
 

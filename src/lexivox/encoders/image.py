@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lexivox.encoders.norms import group_norm
+from lexivox.encoders.norms import NormKind, group_norm, norm2d
 from lexivox.encoders.preprocess import Preprocessing
 from lexivox.errors import ConfigError, ShapeError
 
@@ -124,6 +124,28 @@ class FeaturePyramid(nn.Module):
         return outputs
 
 
+class JoinedLevels(nn.Module):
+    """The two levels of a backbone at the finer one's size, joined by two 3x3 convolutions (spec occflownet 1.2).
+
+    Args:
+        in_channels: of the fine and the coarse level.
+        channels: given out, in one level.
+        norm: after both convolutions.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, norm: NormKind = "batch"):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before in (sum(in_channels), channels):
+            layers += [nn.Conv2d(before, channels, 3, 1, 1, bias=False), norm2d(norm, channels), nn.ReLU()]
+        self.join = nn.Sequential(*layers)
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        fine, coarse = levels
+        enlarged = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=True)
+        return [self.join(torch.cat([fine, enlarged], dim=1))]
+
+
 def _smoothing(channels: int, stride: int, is_separable: bool) -> nn.Module:
     if not is_separable:
         return nn.Conv2d(channels, channels, 3, stride, 1)
@@ -141,6 +163,7 @@ class ImageEncoder(nn.Module):
         widths, blocks: channels of the default backbone's stages, and residual blocks in each.
         preprocess: what happens to images before the backbone.
         is_separable: of the :class:`FeaturePyramid`.
+        joined: make one level of the last two with :class:`JoinedLevels` instead, with this norm.
         skip_levels: so many of the backbone's finest levels are no part of the pyramid.
         bfloat16: run the convolutions under bfloat16 autocast.
 
@@ -159,6 +182,7 @@ class ImageEncoder(nn.Module):
         preprocess: Preprocessing = Preprocessing(),  # noqa: B008 (frozen)
         is_separable: bool = True,
         skip_levels: int = 0,
+        joined: NormKind | None = None,
         bfloat16: bool = False,
     ):
         super().__init__()
@@ -172,7 +196,11 @@ class ImageEncoder(nn.Module):
                 f"an image pyramid must have a level of the backbone; got {len(self.backbone.channels)} "  # type: ignore[arg-type]
                 f"levels of which {skip_levels} are skipped. Lower skip_levels."
             )
-        self.pyramid = FeaturePyramid(inputs, channels, num_levels, is_separable)
+        self.pyramid = (
+            FeaturePyramid(inputs, channels, num_levels, is_separable)
+            if joined is None
+            else JoinedLevels(inputs, channels, joined)
+        )
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V 3 H W"]) -> list[Tensor]:
@@ -199,7 +227,7 @@ class ImageEncoder(nn.Module):
         flat = images.flatten(0, 1)
         if len(flat) == 0:  # convolutions refuse an empty batch: one blank image tells the shapes
             flat = images.new_zeros(1, 3, 64, 64)
-        x = self.preprocess(flat, like=self.pyramid.lateral[0].weight)  # pyright: ignore[reportArgumentType]
+        x = self.preprocess(flat, like=next(self.pyramid.parameters()))
         return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -33,9 +33,11 @@ def fill_lift_encoder(encoder: nn.Module, found: Mapping[str, Tensor], path: str
     branches = IMAGE_BRANCH + (VOLUME_BRANCH if final is not None and final.dim() == 5 else ())
     names = published_names(encoder.state_dict(), LIFT)
     wanted = {ours: theirs for ours, theirs in names.items() if theirs.startswith(branches)}
-    taken = {name: _in_our_order(tensor) for name, tensor in found.items() if name.startswith(branches)}
+    taken = {
+        ours: array for name in found if name.startswith(branches) for ours, array in _converted(name, found[name])
+    }
     fill(encoder, wanted, taken, "BEVDet weights", f"{ADVICE}{path}")
-    return tuple(name for name in found if name not in taken)
+    return tuple(name for name in found if not name.startswith(branches))
 
 
 def fill_heads(heads: nn.ModuleDict, found: Mapping[str, Tensor], path: str | Path) -> tuple[str, ...]:
@@ -78,6 +80,18 @@ def _linear_shape(array: Tensor) -> tuple[int, ...]:
     return shape[:2] if len(shape) > 2 and set(shape[2:]) == {1} else shape
 
 
-def _in_our_order(array: Tensor) -> Tensor:
-    """Volumes are (z, y, x) there and (x, y, z) here, and so are kernels over them."""
-    return array.permute(0, 1, 4, 3, 2) if array.dim() == 5 else array
+def _converted(name: str, array: Tensor) -> list[tuple[str, Tensor]]:
+    """A published array as ours: none, itself, or its parts.
+
+    Volumes are (z, y, x) there and (x, y, z) here, and so are kernels over them. Swin's queries, keys and values are
+    one layer there; when it halves the image, channels are the outer and the four pixels the inner order.
+    """
+    if name.endswith("relative_position_index"):
+        return []
+    if ".w_msa.qkv." in name:
+        parts = zip("qkv", array.chunk(3), strict=True)
+        return [(name.replace(".qkv.", f".qkv.{part}."), rows) for part, rows in parts]
+    if name.startswith("img_backbone.stages.") and ".downsample." in name:
+        pixels = array.unflatten(-1, (-1, 4))[..., [0, 2, 1, 3]]  # theirs go along the row, ours down the column
+        return [(name, pixels.transpose(-1, -2).flatten(-2))]
+    return [(name, array.permute(0, 1, 4, 3, 2) if array.dim() == 5 else array)]

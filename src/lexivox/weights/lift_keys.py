@@ -33,8 +33,26 @@ _VOLUME = (
     ("volume.stages.#.#", "img_bev_encoder_backbone.layers.#.#"),
 )
 
+_BLOCK, _THEIR_BLOCK = "image.backbone.stages.#.blocks.#", "img_backbone.stages.#.blocks.#"
+
+_SWIN = (
+    ("image.backbone.embeddings.patch_embeddings.*", "img_backbone.patch_embed.*"),
+    ("image.backbone.embeddings.norm.*", "img_backbone.patch_embed.norm.*"),
+    (f"{_BLOCK}.layernorm_before.*", f"{_THEIR_BLOCK}.norm1.*"),
+    (f"{_BLOCK}.layernorm_after.*", f"{_THEIR_BLOCK}.norm2.*"),
+    *((f"{_BLOCK}.attention.{part}_proj.*", f"{_THEIR_BLOCK}.attn.w_msa.qkv.{part}.*") for part in "qkv"),
+    (f"{_BLOCK}.attention.o_proj.*", f"{_THEIR_BLOCK}.attn.w_msa.proj.*"),
+    (f"{_BLOCK}.attention.relative_position_bias.*", f"{_THEIR_BLOCK}.attn.w_msa.*"),
+    (f"{_BLOCK}.mlp.fc1.*", f"{_THEIR_BLOCK}.ffn.layers.0.0.*"),
+    (f"{_BLOCK}.mlp.fc2.*", f"{_THEIR_BLOCK}.ffn.layers.1.*"),
+    *((f"image.backbone.norms.{stage}.*", f"img_backbone.norm{stage - 1}.*") for stage in (1, 2, 3, 4)),
+)
+"""Of a Swin backbone; :mod:`lexivox.weights.lift` splits the published query-key-value layers first."""
+
 LIFT = (
+    *_SWIN,
     ("image.backbone.*", "img_backbone.*"),
+    ("image.pyramid.join.*", "img_neck.conv.*"),
     ("image.pyramid.lateral.#.*", "img_neck.lateral_convs.#.conv.*"),
     ("image.pyramid.smooth.#.*", "img_neck.fpn_convs.#.conv.*"),
     *((f"depth_net.{ours}", f"img_view_transformer.depth_net.{theirs}") for ours, theirs in DEPTH_NET),

@@ -1,0 +1,59 @@
+"""Lift-splat encoders of two sizes: as OccFlowNet has it, and its authors' own smaller one (spec occflownet 1.2)."""
+
+from __future__ import annotations
+
+from lexivox.config import DepthNetConfig, ImageConfig, LiftRulesConfig, LiftSplatConfig
+
+
+def small_lift(weights: str | None = None) -> LiftSplatConfig:
+    """ResNet-50 at 256 x 704, one past keyframe, stereo; the size that LangOcc has.
+
+    Args:
+        weights: of the image backbone: a ResNet classifier or MoCo v2, as docs/weights.md says.
+    """
+    image = ImageConfig(
+        image_hw=(256, 704),
+        backbone="resnet50",
+        weights=weights,
+        out_stages=(1, 2, 3, 4),
+        skip_levels=2,
+        channels=256,
+        num_levels=1,
+        separable=False,
+    )
+    return LiftSplatConfig(image=image, past=1, stereo=True)
+
+
+def published_lift(weights: str | None = None) -> LiftSplatConfig:
+    """Swin-B at 512 x 1408 and every choice as released: norms, places, rounding, statistics of the past.
+
+    Args:
+        weights: a BEVDet4D-stereo checkpoint of this size to start from.
+    """
+    image = ImageConfig(
+        image_hw=(512, 1408),
+        backbone="swin_base",
+        out_stages=(1, 3, 4),
+        skip_levels=1,
+        channels=512,
+        num_levels=1,
+        joined="batch",
+    )
+    rules = LiftRulesConfig(
+        places="corners",
+        truncate=True,
+        is_relative=False,
+        native_scale=0.88,
+        native_top_px=280.0,
+        past_statistics=True,
+    )
+    return LiftSplatConfig(
+        image=image,
+        weights=weights,
+        depth_net=DepthNetConfig(channels=512, dropout=0.5),
+        past=1,
+        stereo=True,
+        norm="batch",
+        align_corners=True,
+        rules=rules,
+    )
