@@ -46,7 +46,7 @@ class Swin(nn.Module):
         )
         network = SwinModel(config, add_pooling_layer=False)
         self.embeddings, self.stages = network.embeddings, network.encoder.layers[: max(out_stages)]
-        self.stages[-1].downsample = None  # nobody hears what follows
+        self.stages[-1].downsample = None  # type: ignore[assignment] (nobody hears what follows)
         self.out_stages, self.checkpointing = tuple(out_stages), checkpointing
         self.channels = tuple(width * 2 ** (stage - 1) for stage in self.out_stages)
         self.norms = nn.ModuleDict(
@@ -67,13 +67,13 @@ class Swin(nn.Module):
         tokens, (height, width) = self.embeddings(images)
         levels = []
         for number, stage in enumerate(self.stages[:last_stage], 1):
-            for block in stage.blocks:
+            for block in stage.get_submodule("blocks").children():
                 tokens = self._run(block, tokens, (height, width))
             if number in self.out_stages:
                 level = self.norms[str(number)](tokens)
                 levels.append(level.unflatten(1, (height, width)).movedim(-1, 1))
             if number < last_stage:
-                tokens = stage.downsample(tokens, (height, width))
+                tokens = stage.get_submodule("downsample")(tokens, (height, width))
                 height, width = (height + 1) // 2, (width + 1) // 2
         return levels
 
