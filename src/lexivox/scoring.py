@@ -23,7 +23,7 @@ from lexivox.evaluate.benchmark import RetrievalBenchmark
 from lexivox.evaluate.comparison import Comparison, ScoredRun, compare
 from lexivox.evaluate.evaluation import Evaluation, Part
 from lexivox.evaluate.methods import Method, ModelMethod, SavedMaps, TeacherMethod, TeacherVoxels, average_map
-from lexivox.evaluate.protocol import Occ3dProtocol, Pop3dProtocol, RunProtocol
+from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol, Pop3dProtocol, RunProtocol
 from lexivox.evaluate.report import ScoreTable
 from lexivox.evaluate.run import evaluate
 from lexivox.files import write_atomically
@@ -67,7 +67,8 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
     pop3d = [protocol for protocol in protocols if isinstance(protocol, Pop3dProtocol)]
     dataset = _held_out(run, protocols)
     table: ClassTable = dataset.classes  # type: ignore[assignment]
-    words = None if run.is_supervised else run.class_vocabulary()
+    asks_classes = any(not isinstance(protocol, DepthProtocol) for protocol in protocols)
+    words = run.class_vocabulary() if asks_classes and not run.is_supervised else None
     methods = _methods(run, model, dataset, words, options)
     evaluation = evaluate(
         methods,
@@ -76,7 +77,7 @@ def count_run(run: Experiment, model: OccupancyModel, options: EvaluateOptions, 
         table,
         protocols=protocols,
         queries=run.query_set(dataset) if pop3d else None,
-        text_encoder=None if run.is_supervised else run.text_encoder,
+        text_encoder=run.text_encoder if pop3d and not run.is_supervised else None,
         part=options.part,
         on_progress=lambda done, total: on_progress("evaluating", done, total),
     )

@@ -91,7 +91,7 @@ class ScoreTable:
             raise DataError(f"scores must be {FORMAT} version {VERSION}; got {error!r}. Evaluate again.") from error
 
     def to_markdown(self, *, per_class: bool = True) -> str:
-        """Percentages, one table for each protocol and, below it, one for each metric by class."""
+        """Percentages (metres say so), one table for each protocol and, below it, one for each metric by class."""
         parts = [f"# {self.title}", *(f"{note}" for note in self.notes)]
         for heading, header, body in self._tables(per_class):
             parts += [f"## {heading}", markdown_table(header, body)]
@@ -116,7 +116,7 @@ class ScoreTable:
         for protocol in self.protocols:
             metrics = self.metrics(protocol)
             scored = [(row.method, s) for row in self.rows if (s := row.under(protocol))]
-            body = [[method, *(_percent(s.values.get(m)) for m in metrics)] for method, s in scored]
+            body = [[method, *(_cell(m, s.values.get(m)) for m in metrics)] for method, s in scored]
             yield f"{protocol} (%{_counts(scored)})", ["method", *metrics], body
             for metric in _union(scored, lambda s: s.per_class) if per_class else ():
                 header = ["class", *(method for method, _ in scored)]
@@ -149,6 +149,13 @@ def _counts(scored: Sequence[tuple[str, Scores]]) -> str:
 
 def _percent(share: Number) -> str:
     return "–" if share is None else f"{100 * share:.2f}"
+
+
+def _cell(metric: str, number: Number) -> str:
+    """Per cent, but metres where the metric's name says so, and logarithms as they are."""
+    if number is None or not metric.endswith(("_m", "_log")):
+        return _percent(number)
+    return f"{number:.2f} m" if metric.endswith("_m") else f"{number:.3f}"
 
 
 def _escape(cell: str) -> str:
