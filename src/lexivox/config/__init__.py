@@ -9,7 +9,7 @@ from lexivox.config.data import DataConfig, GridConfig, NuscenesData, PandasetDa
 from lexivox.config.experiment import EncoderConfig, ExperimentConfig, build_model, semantic_config
 from lexivox.config.lifting import DepthBinsConfig, DepthNetConfig, LiftRulesConfig, LiftSplatConfig, VolumeConfig
 from lexivox.config.network import CameraEncoderConfig, HeadConfig, HeadsConfig, ImageConfig, TriplaneConfig
-from lexivox.config.rays import PlacesConfig, RayQueriesConfig, RaysConfig, RenderingConfig
+from lexivox.config.rays import PlacesConfig, RayQueriesConfig, RaysConfig, RenderingConfig, SamplingConfig
 from lexivox.config.supervision import (
     CameraDepthConfig,
     DenseConfig,
@@ -56,6 +56,7 @@ __all__ = [
     "RayQueriesConfig",
     "RaysConfig",
     "RenderingConfig",
+    "SamplingConfig",
     "SemanticConfig",
     "StreetTeacherConfig",
     "SupervisionConfig",

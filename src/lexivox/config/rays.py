@@ -14,6 +14,7 @@ from lexivox.config.base import Config, Share, Signal, Weight
 if TYPE_CHECKING:
     from lexivox.data.motion import Motion
     from lexivox.data.types import Batch
+    from lexivox.ops.render_sampled import Sampling
     from lexivox.supervision.base import Supervision
     from lexivox.supervision.rays import RayChoice
 
@@ -150,11 +151,28 @@ class RayQueriesConfig(RaySignal):
         )
 
 
+class SamplingConfig(Config):
+    """Samples along rays; see :class:`lexivox.ops.render_sampled.Sampling`. Rays end at ``far_m``."""
+
+    near_m: PositiveFloat = 0.05
+    far_m: PositiveFloat = 40.0
+    num_proposals: Annotated[int, Field(ge=2)] = 50
+    num_samples: Annotated[int, Field(ge=2)] = 100
+    grid_align: Literal["centers", "corners"] = "centers"
+    leftover: Literal["spread", "last"] = "spread"
+
+    def build(self) -> Sampling:
+        from lexivox.ops.render_sampled import Sampling
+
+        return Sampling(**self.model_dump())
+
+
 class RenderingConfig(RaySignal):
     """Rays rendered through the scene; see :class:`lexivox.supervision.rendering.Rendering` and ``march.Optics``.
 
     Attributes:
         far_m: ``None`` = as far as the grid reaches; published 40.
+        sampling: ``None`` = the exact walk; else samples, as published.
     """
 
     kind: Literal["rendering"] = "rendering"
@@ -164,6 +182,7 @@ class RenderingConfig(RaySignal):
     transparent: tuple[int, ...] = ()
     match_class: bool = False
     eps: Weight = 1e-3
+    sampling: SamplingConfig | None = None
     background: Literal["none", "exit"] = "none"
     depth: Weight = 0.1
     depth_loss: Literal["mse", "l1", "huber_log", "silog"] = "l1"
@@ -189,10 +208,11 @@ class RenderingConfig(RaySignal):
         from lexivox.supervision.march import Optics
         from lexivox.supervision.rendering import Rendering
 
+        sampling = self.sampling.build() if self.sampling else None
         light = {"density", "behind_m", "transparent", "match_class", "follow", "eps"}
         return Rendering(
             choice=self.rays.build(),
             motion=self.motion(),
-            optics=Optics(far_m=self.far_m or math.inf, **self.model_dump(include=light)),
-            **self.model_dump(exclude={"kind", "rays", "flow", "far_m", *light}),
+            optics=Optics(far_m=self.far_m or math.inf, sampling=sampling, **self.model_dump(include=light)),
+            **self.model_dump(exclude={"kind", "rays", "flow", "far_m", "sampling", *light}),
         )

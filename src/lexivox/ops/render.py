@@ -209,8 +209,19 @@ def composite(
     Args:
         row: of each segment; mostly its voxel plus the sample's first row, or the row of a unique voxel.
     """
+    return composite_rows(weight, row, table, segments.count, eps)
+
+
+def composite_rows(
+    weight: Float[Tensor, "N"],
+    row: Int64[Tensor, "N"],
+    table: Float[Tensor, "V C"],
+    count: Int64[Tensor, "R"],
+    eps: float = 1e-4,
+) -> Float[Tensor, "R C"]:
+    """:func:`composite` for rays that own any number of weighted rows: the next ``count[r]`` each."""
     wide = torch.float64 if table.dtype == torch.float64 else torch.float32
-    inputs = weight.to(wide), row, table.to(wide), segments.count, eps
+    inputs = weight.to(wide), row, table.to(wide), count, eps
     if table.device.type == "cpu" and has_numba():
         return composite_numba(*inputs)
     if table.device.type == "cuda" and has_triton() and not torch.are_deterministic_algorithms_enabled():

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.geometry.grid import VoxelGrid
-from lexivox.ops.render import Background, Weights, render_weights
+from lexivox.ops.render import Background, Weights, composite_rows, render_weights
 from lexivox.ops.render_volume import Rendered
-from lexivox.ops.sampling import gather_ragged_rows, gather_rows, table_from_maps, trilinear_cells
+from lexivox.ops.sampling import gather_rows, table_from_maps, trilinear_cells
 from lexivox.ops.walk import Segments
 
 
@@ -60,6 +60,7 @@ def render_sampled(
     jitter: Float[Tensor, "R J"] | None = None,
     seen: Int64[Tensor, "R"] | None = None,
     background: Background = "exit",
+    eps: float = 0.0,
 ) -> Rendered:
     """Depth, opacity and features of rays; differentiable in all volumes, not in where the samples are.
 
@@ -71,6 +72,7 @@ def render_sampled(
         batch: the sample whose volumes each ray reads.
         jitter: see :func:`proposal_edges`.
         seen: the extinction that each ray runs through; ``batch`` if None.
+        eps: features of voxels with less weight are left out.
     """
     seen = batch if seen is None else seen
     rays = origins, directions
@@ -91,8 +93,8 @@ def render_sampled(
         depth_m = depth_m + weights.remaining * sampling.far_m
     feature_rows, feature_share = rows + (batch[ray] * grid.num_voxels)[:, None], weights.weight[:, None] * share
     features = {
-        name: gather_ragged_rows(
-            table_from_maps(volume), feature_rows.flatten(), feature_share.flatten(), 8 * steps.count
+        name: composite_rows(
+            feature_share.flatten(), feature_rows.flatten(), table_from_maps(volume), 8 * steps.count, eps
         )
         for name, volume in volumes.items()
     }

@@ -23,6 +23,7 @@ from lexivox.config import (
     NuscenesData,
     RaysConfig,
     RenderingConfig,
+    SamplingConfig,
     TrainConfig,
 )
 from lexivox.data.classes import NUSCENES16
@@ -161,14 +162,14 @@ def released(config: ExperimentConfig) -> ExperimentConfig:
     """An OccFlowNet recipe with the habits of the released code: docs/occflownet.md lists what each one costs.
 
     Extinction is at most one per metre (A1), so the threshold is 0.35, or 0.3 with labels of voxels (A18); depth is
-    the camera's z (A2), seen half a pixel aside (A4); rays are drawn from all keyframes alike (A10).
+    the camera's z (A2), seen half a pixel aside (A4); rays are drawn from all keyframes alike (A10) and sampled, on a
+    grid stretched by a voxel (A3), the end of every ray that nothing stops most of all (A15).
     """
     rendering, others = _rendering(config), config.supervision[1:]
     aside_px = 0.5 * config.encoder.image.image_hw[1] / 1600
     rays = {"depth": "camera_z", "pixel_offset_px": aside_px, "share_now": None}
-    compat = rendering.model_copy(
-        update={"rays": rendering.rays.model_copy(update=rays), "density": "sigmoid_per_metre"}
-    )
+    light = {"density": "sigmoid_per_metre", "sampling": SamplingConfig(grid_align="corners", leftover="last")}
+    compat = rendering.model_copy(update={"rays": rendering.rays.model_copy(update=rays), **light})
     has_voxels = any(s.uses_voxel_labels for s in others)
     parts: dict[str, Any] = {
         "name": f"{config.name}_released",

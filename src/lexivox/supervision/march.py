@@ -19,7 +19,9 @@ from lexivox.data.motion import UNLABELLED, Motion
 from lexivox.data.types import Rays
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
-from lexivox.ops.render import Density, Weights, composite, extinction_from_logit, render_weights
+from lexivox.ops.render import Density, Weights, composite_rows, extinction_from_logit, render_weights
+from lexivox.ops.render_sampled import Sampling
+from lexivox.ops.render_volume import edge_m
 from lexivox.ops.walk import Segments, unique_rows, walk
 
 
@@ -37,6 +39,7 @@ class Optics:
         match_class: a thing only moves with its box where its class is predicted, as published (spec 3.4).
         follow: what moved is read where it is now; else rays of other keyframes look through what moves, by its place.
         eps: classes and language are read where more than this share of some ray ends.
+        sampling: samples instead of the exact walk, as published: :func:`march_sampled.march_sampled`.
     """
 
     density: Density = "voxel_alpha"
@@ -46,6 +49,7 @@ class Optics:
     match_class: bool = False
     follow: bool = True
     eps: float = 1e-3
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,16 @@ class Places:
 
     Attributes:
         xyz, batch: the places, each once.
-        row: the place of each segment.
-        is_clear: segments that light passes whatever the scene says.
+        row: the place of each reading: of each segment, or of the eight voxels around each sample.
+        is_clear: readings that light passes whatever the scene says.
+        share: of each reading in its sample; ``None`` where a segment is read once.
     """
 
     xyz: Float[Tensor, "V 3"]
     batch: Int64[Tensor, "V"]
-    row: Int64[Tensor, "N"]
-    is_clear: Bool[Tensor, "N"]
+    row: Int64[Tensor, "M"]
+    is_clear: Bool[Tensor, "M"]
+    share: Float[Tensor, "M"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +92,15 @@ class March:
         Args:
             change: applied to the rows that the head gives, before they are added up.
         """
-        counts = self.weights.weight.detach() > self.eps
+        weight, count = self.weights.weight, self.segments.count
+        if self.places.share is not None:
+            times = len(self.places.share) // max(len(weight), 1)
+            weight, count = weight.repeat_interleave(times) * self.places.share, count * times
+        counts = weight.detach() > self.eps
         used, compact = unique_rows(self.places.row[counts], len(self.places.xyz))
         said = self.scene.read(head, self.places.xyz[used], self.places.batch[used])
         row = torch.zeros_like(self.places.row).masked_scatter(counts, compact)
-        return composite(self.weights.weight, row, change(said.float()), self.segments, self.eps)
+        return composite_rows(weight, row, change(said.float()), count, self.eps)
 
 
 def march(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | None, optics: Optics) -> March:
@@ -100,11 +110,16 @@ def march(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | None, opti
         far_m = torch.minimum(far_m, rays.depth_m + optics.behind_m)
     segments = walk(grid, rays.origins, rays.directions, far_m)
     places = find_places(scene, grid, rays, segments, motion, optics)
+    weights = render_weights(extinction_of(scene, grid, places, optics), segments)
+    return March(scene, segments, weights, places, optics.eps)
+
+
+def extinction_of(scene: Scene, grid: VoxelGrid, places: Places, optics: Optics) -> Float[Tensor, "N"]:
+    """Extinction per metre of each segment or sample."""
     logit = scene.read("occupancy", places.xyz, places.batch).float()
-    edge_m = grid.voxel_m3 ** (1.0 / 3.0)
-    extinction = extinction_from_logit(logit[:, 1] - logit[:, 0], edge_m, optics.density)[places.row]
+    extinction = extinction_from_logit(logit[:, 1] - logit[:, 0], edge_m(grid), optics.density)[places.row]
     extinction = extinction.masked_fill(places.is_clear, 0.0)
-    return March(scene, segments, render_weights(extinction, segments), places, optics.eps)
+    return extinction if places.share is None else (extinction * places.share).view(-1, 8).sum(dim=1)
 
 
 @torch.no_grad()
@@ -119,25 +134,66 @@ def find_places(
     if motion is not None and bool(is_other.any()):
         rows = is_other.nonzero()[:, 0]
         middles = segments.middles(rays.origins, rays.directions)[rows].to(rays.origins)
-        moved = motion.to_now(middles, rays.batch[ray[rows]], rays.offset[ray[rows]])
-        moves, vacates = moved.is_moved, moved.is_vacant
-        if optics.match_class:
-            fits = _class_at(scene, moved.xyz, rays.batch[ray[rows]], moves | vacates) == moved.box_label
-            fits |= moved.box_label == UNLABELLED  # found without boxes: it may be anything
-            moves, vacates = moves & fits, vacates & fits
-        inside = grid.contains(moved.xyz) & optics.follow
-        is_clear[rows] = vacates | moved.is_unknown | (moves & ~inside)
-        is_moved[rows] = moves & inside & ~is_clear[rows]
-        xyz_moved = moved.xyz[is_moved[rows]]
+        now = follow_motion(scene, grid, rays, ray[rows], middles, motion, optics)
+        is_clear[rows], is_moved[rows] = now.is_clear, now.is_moved
+        xyz_moved = now.xyz[now.is_moved]
     number, row = _voxels(grid, rays, segments)
     xyz = torch.cat([grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins), xyz_moved])
     batch = torch.cat([number // grid.num_voxels, rays.batch[ray[is_moved]]])
     row = row.masked_scatter(is_moved, torch.arange(len(number), len(xyz), device=row.device))
     if optics.transparent:
-        looked_through = torch.tensor(optics.transparent, device=row.device)
-        said = _class_at(scene, xyz, batch, _used(row[is_other], len(xyz)))
-        is_clear |= is_other & torch.isin(said, looked_through)[row]
+        is_clear |= looked_through(scene, xyz, batch, row, is_other, optics)
     return Places(xyz, batch, row, is_clear)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Where places of other keyframes are now.
+
+    Attributes:
+        xyz: the place to read.
+        is_moved: it is another one.
+        is_clear: light passes there whatever the scene says.
+    """
+
+    xyz: Float[Tensor, "N 3"]
+    is_moved: Bool[Tensor, "N"]
+    is_clear: Bool[Tensor, "N"]
+
+
+def follow_motion(
+    scene: Scene,
+    grid: VoxelGrid,
+    rays: Rays,
+    ray: Int64[Tensor, "N"],
+    xyz: Float[Tensor, "N 3"],
+    motion: Motion,
+    optics: Optics,
+) -> Now:
+    """Where the matter at places of rays of other keyframes stands now."""
+    moved = motion.to_now(xyz, rays.batch[ray], rays.offset[ray])
+    moves, vacates = moved.is_moved, moved.is_vacant
+    if optics.match_class:
+        fits = _class_at(scene, moved.xyz, rays.batch[ray], moves | vacates) == moved.box_label
+        fits |= moved.box_label == UNLABELLED  # found without boxes: it may be anything
+        moves, vacates = moves & fits, vacates & fits
+    inside = grid.contains(moved.xyz) & optics.follow
+    is_clear = vacates | moved.is_unknown | (moves & ~inside)
+    return Now(moved.xyz, moves & inside & ~is_clear, is_clear)
+
+
+def looked_through(
+    scene: Scene,
+    xyz: Float[Tensor, "V 3"],
+    batch: Int64[Tensor, "V"],
+    row: Int64[Tensor, "M"],
+    is_other: Bool[Tensor, "M"],
+    optics: Optics,
+) -> Bool[Tensor, "M"]:
+    """Readings for rays of other keyframes at places whose predicted class these rays do not see."""
+    said = _class_at(scene, xyz, batch, _used(row[is_other], len(xyz)))
+    classes = torch.tensor(optics.transparent, device=row.device)
+    return is_other & torch.isin(said, classes)[row]
 
 
 def _voxels(grid: VoxelGrid, rays: Rays, segments: Segments) -> tuple[Int64[Tensor, "V"], Int64[Tensor, "N"]]:

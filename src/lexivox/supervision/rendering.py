@@ -24,6 +24,7 @@ from lexivox.ops.losses import DepthLoss, cross_entropy, depth_loss, feature_cos
 from lexivox.ops.render import Background, distortion_loss, render_depth
 from lexivox.supervision.base import nothing_from
 from lexivox.supervision.march import March, Optics, march
+from lexivox.supervision.march_sampled import march_sampled
 from lexivox.supervision.rays import RayChoice
 
 TINY = 1e-5
@@ -83,7 +84,8 @@ class Rendering:
         assert rays is not None, "prepare() fills it"
         motion = batch.targets.motion if self.motion else None
         known, returned = _with_counterpart(rays, motion, batch.grid, self.optics.follow)
-        followed = march(scene, batch.grid, known, motion, self.optics)
+        follow = march_sampled if self.optics.sampling else march
+        followed = follow(scene, batch.grid, known, motion, self.optics)
         if not len(followed.segments):
             return self._nothing(scene, batch)
         terms = self._geometry(followed, known, returned)
