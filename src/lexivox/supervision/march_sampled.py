@@ -38,7 +38,9 @@ def march_sampled(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | No
     edges = proposal_edges(len(rays.origins), sampling, None, like=rays.origins)
     with torch.no_grad():
         proposals = segments_from_edges(edges)
-        found = find_samples(scene, grid, rays, proposals.middle_m.view(len(edges), -1), motion, optics)
+        found = find_samples(
+            scene, grid, rays, proposals.middle_m.view(len(edges), sampling.num_proposals), motion, optics
+        )
         light = render_weights(extinction_of(scene, grid, found, optics), proposals)
         samples_m = importance_samples(edges, light, sampling)
     steps = segments_from_edges(edges_between(samples_m, sampling))
