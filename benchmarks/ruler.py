@@ -1,32 +1,48 @@
-"""Speed of the neutral ruler: RayIoU, dense mIoU and panoptic quality, each beside a plain implementation.
+"""Speed and memory of the neutral ruler: every metric beside a plain implementation, and a whole validation set.
 
     python benchmarks/ruler.py [--repeat 20]
+    python benchmarks/ruler.py --memory        6,019 samples, one after the other
+    python benchmarks/ruler.py --convert       512 x 512 x 40 voxels onto other grids
 
-Volumes and scans are synthetic: a street of walls and boxes (200 x 200 x 16) and a cloud of 120,000 points.
+Volumes and scans are synthetic: a street of walls and boxes (200 x 200 x 16) and a cloud of 120,000 points. The
+official panoptic tool is that of nuscenes-devkit (``pip install nuscenes-devkit``), which counts as SemanticKITTI's
+does; without the package its algorithm is run as written below.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from lexivox.data.benchmark_classes import OCC3D, SEMANTICKITTI
+from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI
+from lexivox.data.dense_labels import DenseLabels, convert
 from lexivox.evaluate.dense import DenseScore, occ3d_protocol
 from lexivox.evaluate.panoptic import PanopticScore, Segments
 from lexivox.evaluate.rayiou import RayIouScore, ray_directions
+from lexivox.evaluate.raypq import PanopticVolume, RayPqScore
 from lexivox.geometry.grid import OCC3D as GRID
+from lexivox.geometry.grid import OPENOCCUPANCY as OPENOCCUPANCY_GRID
+from lexivox.geometry.transform import RigidTransform
 from lexivox.ops.first_hit import first_hits, first_hits_torch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=20)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--convert", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.memory or arguments.convert:
+        return memory() if arguments.memory else conversion()
+    repeat = arguments.repeat
     print(f"{torch.get_num_threads()} torch threads; median of {repeat}, slow ones fewer\n")
     print("| what | ours ms | named alternative | ms | ratio |")
     print("| --- | ---: | --- | ---: | ---: |")
@@ -41,6 +57,8 @@ def cases() -> list[tuple[str, Callable[[], object], str, Callable[[], object], 
     origins = torch.tensor([[4.0 * i - 14.0, 0.0, 1.8] for i in range(8)], dtype=torch.float64)
     start = GRID.coordinate_from_xyz(origins)
     dense, scan, other = said.numpy(), cloud(0), cloud(1)
+    objects = torch.arange(GRID.num_voxels).reshape(GRID.shape) // 640 % 90
+    official_name, official = official_tool()
     mask = torch.rand(GRID.shape) < 0.3
     return [
         (
@@ -74,11 +92,99 @@ def cases() -> list[tuple[str, Callable[[], object], str, Callable[[], object], 
         (
             "panoptic quality of a scan of 120,000 points",
             lambda: PanopticScore(SEMANTICKITTI, min_points=50).update(scan, other),
-            "class by class with np.unique",
-            lambda: class_by_class(scan, other),
+            official_name,
+            lambda: official(scan, other),
             5,
         ),
+        (
+            "RayPQ of a sample",
+            lambda: RayPqScore(OCC3D, GRID).update(
+                PanopticVolume(said, objects), PanopticVolume(true, objects), origins
+            ),
+            "RayIoU of the same",
+            lambda: RayIouScore(OCC3D, GRID).update(said, true, origins),
+            20,
+        ),
     ]
+
+
+def official_tool() -> tuple[str, Callable[[Segments, Segments], object]]:
+    """PanopticEval of nuscenes-devkit, one file that needs numpy alone, or its algorithm typed here."""
+    package = importlib.util.find_spec("nuscenes")
+    if package is None or package.origin is None:
+        return "class by class with np.unique, as the official tool", class_by_class
+    path = Path(package.origin).parent / "eval/panoptic/panoptic_seg_evaluator.py"
+    spec = importlib.util.spec_from_file_location("devkit_panoptic", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(said: Segments, true: Segments) -> object:
+        judge = module.PanopticEval(SEMANTICKITTI.num_classes, ignore=[SEMANTICKITTI.ignore], min_points=50)
+        return judge.addBatch(*(a.numpy().copy() for a in (said.label, said.segment, true.label, true.segment)))
+
+    return "PanopticEval of nuscenes-devkit 1.2.0", run
+
+
+def memory(samples: int = 6019) -> None:
+    """Resident memory while a validation set goes by; only the counts stay."""
+    volumes, scans = [street(seed) for seed in range(4)], [cloud(seed) for seed in range(4)]
+    mask = torch.rand(GRID.shape) < 0.3
+    dense = [DenseScore(occ3d_protocol(name)) for name in ("none", "lidar", "camera")]
+    rays, panoptic = RayIouScore(OCC3D, GRID, ray_directions()[::40]), PanopticScore(SEMANTICKITTI, min_points=50)
+    origins = torch.tensor([[0.0, 0.0, 1.8]], dtype=torch.float64)
+    begin = time.perf_counter()
+    for number in range(samples):
+        said, true, token = volumes[number % 4], volumes[number // 4 % 4], f"{number:032x}"
+        for metric, seen in zip(dense, (None, mask, mask), strict=True):
+            metric.update(said, true.clone(), seen, token=token)
+        rays.update(said, true.clone(), origins, token=token)
+        panoptic.update(scans[number % 4], scans[number // 4 % 4], token=token)
+        if number + 1 in (100, 1000, samples):
+            seconds = time.perf_counter() - begin
+            print(f"after {number + 1:,} samples: {resident_mib():,.0f} MiB resident, {seconds:.0f} s")
+    print(f"miou {dense[0].compute().values['miou']:.4f}, pq {panoptic.compute().values['pq']:.4f}")
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def conversion() -> None:
+    """Labels of 512 x 512 x 40 voxels onto other grids."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.zeros(OPENOCCUPANCY_GRID.shape, dtype=torch.uint8)
+    index = [torch.randint(n, (400_000,), generator=generator) for n in label.shape]
+    label[tuple(index)] = torch.randint(1, 17, (400_000,), generator=generator).to(torch.uint8)
+    labels = DenseLabels(OPENOCCUPANCY_GRID, OPENOCCUPANCY, label)
+    ego_from_lidar = RigidTransform.from_yaw(-1.57, (0.94, 0.0, 1.84))
+    print("| onto | s | peak MiB above the start |\n| --- | ---: | ---: |")
+    for name, grid, transform in (
+        ("Occ3D's 200 x 200 x 16, ego", GRID, ego_from_lidar),
+        ("256 x 256 x 20", OPENOCCUPANCY_GRID.coarsen(2), None),
+        ("itself, moved by a tenth of a voxel", OPENOCCUPANCY_GRID, RigidTransform.from_yaw(0.0, (0.02, 0.0, 0.0))),
+    ):
+        before, begin = resident_mib(), time.perf_counter()
+        peak = peak_mib(lambda grid=grid, transform=transform: convert(labels, grid, transform))
+        print(f"| {name} | {time.perf_counter() - begin:.1f} | {peak - before:.0f} |", flush=True)
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    """The most resident memory while ``work`` runs, looked at every few milliseconds."""
+    seen, done = [resident_mib()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.append(resident_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return max(seen)
 
 
 def street(seed: int) -> torch.Tensor:

@@ -7,9 +7,10 @@ import json
 import pkgutil
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import isabstract
 
+import numpy as np
 import pytest
 import torch
 
@@ -264,6 +265,23 @@ def test_a_state_travels_as_json(name):
     same(again, whole)
     again.update(*CASES[name].sample(torch.Generator().manual_seed(9)), token="later")
     assert again.num_samples == SAMPLES + 1
+
+
+def as_arrays(value):
+    if isinstance(value, torch.Tensor):
+        array = value.numpy().astype(np.uint16) if value.dtype == torch.int64 and value.ndim else value.numpy()
+        array = array.copy()
+        array.flags.writeable = False
+        return array
+    if isinstance(value, Segments | PanopticVolume):
+        return type(value).of(*(as_arrays(getattr(value, field.name)) for field in fields(value)))
+    return value
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arrays_of_numpy_count_alike(name):
+    arrays = [(token, tuple(map(as_arrays, sample))) for token, sample in samples(name)]
+    same(counted(name, arrays), counted(name, samples(name)))
 
 
 @pytest.mark.parametrize("name", CASES)

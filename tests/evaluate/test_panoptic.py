@@ -155,6 +155,13 @@ def test_a_perfect_prediction_scores_one_where_classes_occur():
     assert score.compute().values["pq"] == pytest.approx(1.0)
 
 
+def test_segments_of_arrays_are_whole_numbers():
+    made = Segments.of(np.array([1, 2], dtype=np.uint8), np.array([7, 1 << 31], dtype=np.uint32))
+    assert made.segment.tolist() == [7, 1 << 31]
+    with pytest.raises(DataError, match=r"classes and segment ids must be whole numbers; got torch.float64"):
+        Segments.of(np.array([1.0]), np.array([1]))
+
+
 def test_visible_points_only():
     truth = cloud([1, 1, 1, 1], [1, 1, 1, 1])
     said = cloud([1, 1, 2, 2], [1, 1, 1, 1])

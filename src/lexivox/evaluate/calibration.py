@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.metric import ExactSums, Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 
 NUM_FINE_BINS = 3000
@@ -46,6 +46,7 @@ class CalibrationScore(Metric):
     def total(self) -> int:
         return int((self.right + self.wrong).sum())
 
+    @takes_arrays
     def update(self, confidence: Float[Tensor, "P"], is_right: Bool[Tensor, "_"], *, token: str = "") -> None:
         """Counts answers.
 

@@ -16,7 +16,7 @@ from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI_V
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.metric import Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 
 MASKS = ("none", "lidar", "camera", "both")
@@ -87,6 +87,7 @@ class DenseScore(Metric):
     def total(self) -> int:
         return int(self.confusion.counts.sum())
 
+    @takes_arrays
     def update(
         self,
         prediction: Shaped[Tensor, "*X_Y_Z"],

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.metric import ExactSums, Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 
 NAMES = ("abs_rel", "sq_rel_m", "mae_m", "mse_m2", "mse_log", "delta_1", "delta_2", "delta_3")
@@ -39,6 +39,7 @@ class DepthScore(Metric):
     def total(self) -> int:
         return int(self.num_places)
 
+    @takes_arrays
     def update(
         self,
         prediction_m: Float[Tensor, "*shape"],

@@ -10,7 +10,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.types import IGNORED
 from lexivox.errors import ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.metric import Metric, naming
+from lexivox.evaluate.metric import Metric, naming, takes_arrays
 from lexivox.evaluate.protocol import Outside, Pop3dProtocol
 from lexivox.evaluate.scores import Scores
 
@@ -60,6 +60,7 @@ class LidarScore(Metric):
     def total(self) -> int:
         return int(self.confusion.counts.sum())
 
+    @takes_arrays
     def update(
         self,
         prediction: Integer[Tensor, "P"],

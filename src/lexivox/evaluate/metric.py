@@ -8,11 +8,13 @@ division among processes changes a digit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, ClassVar, TypeVar
+from functools import wraps
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -24,6 +26,27 @@ from lexivox.evaluate.scores import Scores, require_same_protocol
 _UNIT = 1 << 40
 
 M = TypeVar("M", bound="Metric")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def as_tensor(value: Any) -> Any:
+    """An array of numpy as a tensor; whole numbers that torch hardly knows become int64. Anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    narrow = value.dtype.kind in "ui" and value.dtype not in (np.uint8, np.int8, np.int16, np.int32, np.int64)
+    array = np.ascontiguousarray(value.astype(np.int64) if narrow else value)
+    return torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+
+
+def takes_arrays(update: Callable[P, R]) -> Callable[P, R]:
+    """Arrays of numpy are taken wherever a tensor is."""
+
+    @wraps(update)
+    def converted(*args: P.args, **kwargs: P.kwargs) -> R:
+        return update(*map(as_tensor, args), **{name: as_tensor(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+
+    return converted
 
 
 class ExactSums:

@@ -10,7 +10,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.types import FREE, IGNORED, OCCUPIED
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.metric import Metric, naming
+from lexivox.evaluate.metric import Metric, naming, takes_arrays
 from lexivox.evaluate.protocol import Pop3dProtocol, Rays, VoxelNoise
 from lexivox.evaluate.scores import Scores
 
@@ -59,6 +59,7 @@ class OccupancyScore(Metric):
     def total(self) -> int:
         return int(self.agnostic.counts.sum())
 
+    @takes_arrays
     def update(
         self,
         prediction: Integer[Tensor, "X Y Z"],

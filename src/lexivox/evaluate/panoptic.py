@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -17,7 +17,7 @@ from torch import Tensor
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.confusion import ConfusionMatrix
-from lexivox.evaluate.metric import ExactSums, Metric
+from lexivox.evaluate.metric import ExactSums, Metric, as_tensor, takes_arrays
 from lexivox.evaluate.scores import Scores
 from lexivox.ops.overlap import Overlaps, overlaps
 
@@ -36,7 +36,20 @@ class Segments:
     """
 
     label: Int64[Tensor, "P"]
-    segment: Int64[Tensor, "P"]
+    segment: Int64[Tensor, "_"]
+
+    @classmethod
+    def of(cls, label: Any, segment: Any) -> Segments:
+        """From arrays of numpy or tensors of whole numbers.
+
+        Raises:
+            DataError: numbers that are not whole.
+        """
+        parts = [as_tensor(label), as_tensor(segment)]
+        for part in parts:
+            if part.is_floating_point() or part.dtype == torch.bool:
+                raise DataError(f"classes and segment ids must be whole numbers; got {part.dtype}. Take the argmax.")
+        return cls(parts[0].long(), parts[1].long())
 
 
 class PanopticScore(Metric):
@@ -84,6 +97,7 @@ class PanopticScore(Metric):
         """Sum of the IoU of matched segments, by class."""
         return self.iou_sums.values()
 
+    @takes_arrays
     def update(
         self,
         prediction: Segments,

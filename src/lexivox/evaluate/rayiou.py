@@ -17,7 +17,7 @@ from torch import Tensor
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.dense import apart
-from lexivox.evaluate.metric import Metric, naming
+from lexivox.evaluate.metric import Metric, naming, takes_arrays
 from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.first_hit import first_hits
@@ -166,6 +166,7 @@ class RayIouScore(RayMetric):
     def total(self) -> int:
         return int(self.targets.sum())
 
+    @takes_arrays
     def update(
         self,
         prediction: Shaped[Tensor, "*X_Y_Z"],

@@ -7,6 +7,7 @@ share only those count whose distances differ by less than the threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.metric import ExactSums
+from lexivox.evaluate.metric import ExactSums, as_tensor, takes_arrays
 from lexivox.evaluate.rayiou import THRESHOLDS_M, RayMetric
 from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
@@ -32,6 +33,11 @@ class PanopticVolume:
 
     label: Shaped[Tensor, "*X_Y_Z"]
     instance: Shaped[Tensor, "*_"]
+
+    @classmethod
+    def of(cls, label: Any, instance: Any) -> PanopticVolume:
+        """From arrays of numpy or tensors."""
+        return cls(as_tensor(label), as_tensor(instance))
 
 
 class RayPqScore(RayMetric):
@@ -76,6 +82,7 @@ class RayPqScore(RayMetric):
     def total(self) -> int:
         return int(self.num_rays)
 
+    @takes_arrays
     def update(
         self, prediction: PanopticVolume, target: PanopticVolume, origins: Float[Tensor, "O 3"], *, token: str = ""
     ) -> None:

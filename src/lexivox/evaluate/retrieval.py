@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError, ShapeError
-from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.metric import Metric, takes_arrays
 from lexivox.evaluate.protocol import Similarity
 from lexivox.evaluate.scores import Scores, require_same_protocol
 
@@ -83,6 +83,7 @@ class RetrievalScore(Metric):
     def total(self) -> int:
         return len(self.rows)
 
+    @takes_arrays
     def update(
         self,
         query: str,
@@ -103,6 +104,7 @@ class RetrievalScore(Metric):
             seen = average_precision(scores[visible], relevant[visible]), _share(relevant[visible])
         self._add(Retrieval(query, average_precision(scores, relevant), _share(relevant), *seen, token))
 
+    @takes_arrays
     def update_visible(
         self, query: str, scores: Float[Tensor, "S"], relevant: Bool[Tensor, "_"], token: str = ""
     ) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lexivox.errors import ShapeError
-from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.metric import Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 
 _FREE, _OCCUPIED, _UNKNOWN = 0, 1, 2
@@ -36,6 +36,7 @@ class UnobservedScore(Metric):
     def total(self) -> int:
         return int(self.counts.sum())
 
+    @takes_arrays
     def update(
         self,
         predicted: Bool[Tensor, "*volume"],
