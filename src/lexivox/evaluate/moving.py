@@ -17,7 +17,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.types import VoxelLabels
 from lexivox.errors import ShapeError
 from lexivox.evaluate.dense import DYNAMIC_CLASSES
-from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.metric import Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
 
@@ -58,6 +58,7 @@ class MovingScore(Metric):
     def total(self) -> int:
         return int(self.counts.sum())
 
+    @takes_arrays
     def update(
         self,
         prediction: Int64[Tensor, "X Y Z"],
