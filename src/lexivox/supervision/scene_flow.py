@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -32,8 +33,8 @@ class SceneFlow:
     Attributes:
         voxel_m: edge of the voxels that are seen free or not.
         ground_m: returns lower than this above the ground do not move.
-        min_votes: so many other keyframes must see a place free for a return to have surely moved; one is enough beside
-            such a return.
+        sure_votes: share of the other keyframes that must see its place free for a return to have surely moved; one
+            keyframe is enough beside such a return.
         sure_share: of a thing's returns must have surely moved.
         cell_m: things closer than one to two cells at the ground are one.
         limits: of things.
@@ -41,7 +42,7 @@ class SceneFlow:
 
     voxel_m: float = 0.4
     ground_m: float = 0.35
-    min_votes: int = 2
+    sure_votes: float = 0.4
     sure_share: float = 0.3
     cell_m: float = 0.5
     limits: Limits = field(default_factory=Limits)
@@ -74,9 +75,10 @@ class SceneFlow:
         fine = VoxelGrid(grid.lower_m, (self.voxel_m,) * 3, _cells(grid, self.voxel_m), grid.frame)  # type: ignore[arg-type]
         free = torch.stack([seen_free(fine, origin, xyz) for origin, xyz in zip(origins, sweeps, strict=True)])
         votes, heights = free_votes(fine, free, sweeps), heights_m(grid, sweeps)
+        min_votes = math.ceil(self.sure_votes * (len(sweeps) - 1))
         above = [height > self.ground_m for height in heights]
         clouds = [
-            self._cluster(xyz[moved], vote[moved])
+            self._cluster(xyz[moved], vote[moved], min_votes)
             for xyz, vote, high in zip(sweeps, votes, above, strict=True)
             for moved in [high & (vote > 0)]
         ]
@@ -87,13 +89,13 @@ class SceneFlow:
                 tracer.trace(place, number)
         return tracer.things
 
-    def _cluster(self, xyz: Float[Tensor, "P 3"], votes: Int64[Tensor, "P"]) -> Cloud:
+    def _cluster(self, xyz: Float[Tensor, "P 3"], votes: Int64[Tensor, "P"], min_votes: int) -> Cloud:
         """Moved returns that hang together on the ground plan; parts that are too small or too unsure are dropped."""
         index = (xyz / self.cell_m).floor().long()
         index[:, 2] = 0
         part = connected_components(index)
         count = torch.bincount(part)
-        sure = torch.bincount(part, (votes >= self.min_votes).double(), minlength=len(count))
+        sure = torch.bincount(part, (votes >= min_votes).double(), minlength=len(count))
         good = (count >= self.limits.min_points) & (sure >= self.sure_share * count)
         kept = good[part] if len(part) else torch.zeros(0, dtype=torch.bool)
         return Cloud(xyz[kept], part[kept].unique(return_inverse=True)[1])
