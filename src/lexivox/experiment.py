@@ -28,6 +28,7 @@ from lexivox.model import OccupancyModel, set_checkpointing
 from lexivox.run_folder import CONFIG_FILE, TEXT_FILE, TEXT_TENSORS, load, run_config
 from lexivox.scoring import EvaluateOptions, count_run, keep_scores
 from lexivox.supervision.feature_store import FeatureStore
+from lexivox.supervision.found_boxes import FoundBoxes
 from lexivox.supervision.prepared import PreparedSamples
 from lexivox.supervision.storage import Storage
 from lexivox.supervision.targets import TeacherReading
@@ -185,6 +186,7 @@ class Experiment:
             config.train.micro_batch,
             config.horizon,
             config.image_fit,
+            FoundBoxes(config.grid.build()) if config.finds_boxes else None,
         )
         set_checkpointing(model, config.train.checkpointing)
         Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)

@@ -9,15 +9,21 @@ import torch
 from helpers import make_sample
 
 from lexivox.config.rays import RayQueriesConfig, RaysConfig
+from lexivox.data.clips import Horizon
 from lexivox.data.collate import collate
 from lexivox.data.motion import UNLABELLED
 from lexivox.data.synthetic.drive import SyntheticDrive
-from lexivox.data.transforms import each_sample, mirror
+from lexivox.data.transforms import Augment, each_sample, mirror
 from lexivox.data.types import Clip, LidarSweep, Sample
+from lexivox.errors import ConfigError
 from lexivox.geometry.grid import OCC3D, VoxelGrid
 from lexivox.geometry.transform import RigidTransform
+from lexivox.recipes.pop3d import pop3d_tiny
+from lexivox.supervision.found_boxes import FoundBoxes
+from lexivox.supervision.motion import box_motion
 from lexivox.supervision.scene_flow import SceneFlow
 from lexivox.supervision.seen_free import free_votes, heights_m, seen_free
+from lexivox.train.data import TrainingSteps
 
 GRID = VoxelGrid((-20.0, -20.0, -1.0), (0.4, 0.4, 0.4), (100, 100, 16), "ego")
 SENSOR = (0.0, 0.0, 1.8)
@@ -181,12 +187,97 @@ def test_a_mirrored_street_moves_alike(street):
     assert (plain.xyz * sign - mirrored.xyz)[both].norm(dim=1).mean() < 0.2
 
 
+# ------------------------------------------------------------------------------------------------ as boxes
+
+
+def test_found_boxes_move_as_the_flow_does(street):
+    """Found before, or in, the batch: the same places."""
+    clip, motion = street
+    boxed = FoundBoxes(GRID)(clip)
+    assert set(boxed.current.boxes.label.tolist()) == {UNLABELLED}
+    assert boxed.current.lidar is clip.current.lidar
+    through_boxes = box_motion(collate([boxed], GRID), clip.offsets)
+    for offset, other in zip(clip.offsets, clip.others, strict=True):
+        xyz = other.lidar.xyz + torch.tensor(SENSOR)
+        found, expected = ask(through_boxes, xyz, offset), ask(motion, xyz, offset)
+        torch.testing.assert_close(found.xyz, expected.xyz, atol=1e-3, rtol=0)
+        assert torch.equal(found.is_moved, expected.is_moved)
+
+
+@pytest.mark.parametrize("grid", [GRID, replace(GRID, frame="lidar", lower_m=(-20.0, -20.0, -2.8))])
+def test_found_boxes_are_those_of_the_things(street, grid):
+    """In the ego frame of a car that drives 3 m and 0.2 rad further from keyframe to keyframe."""
+    plain = street[0]
+
+    def driven(sample: Sample, offset: int) -> Sample:
+        pose = RigidTransform.from_yaw(0.2 * offset, (3.0 * offset, 0.0, 0.0))
+        world = (RigidTransform.from_yaw(0.0, SENSOR)).apply(sample.lidar.xyz.double())
+        own = (pose @ sample.ego_from_lidar).inverse().apply(world)
+        return replace(sample, global_from_ego=pose, lidar=replace(sample.lidar, xyz=own.float()))
+
+    others = tuple(driven(o, n) for o, n in zip(plain.others, plain.offsets, strict=True))
+    clip = FoundBoxes(grid)(replace(plain, current=driven(plain.current, 0), others=others))
+    for offset, sample in zip((0, *clip.offsets), (clip.current, *clip.others), strict=True):
+        center = sample.global_from_ego.apply(sample.boxes.center.double())
+        for true_center, _, _, velocity in (CAR, VAN, PERSON):
+            there = torch.tensor(true_center) + torch.tensor([*velocity, 0.0]) * 0.5 * offset
+            gap = (center[:, :2] - there[:2]).norm(dim=1)
+            assert gap.min() < 0.8
+            nearest = int(gap.argmin())
+            told = sample.boxes.velocity[nearest].double() @ sample.global_from_ego.rotation[:2, :2].T
+            torch.testing.assert_close(told, torch.tensor(velocity).double(), atol=0.3, rtol=0)
+
+
+def test_boxes_of_a_keyframe_are_found_once(street, monkeypatch):
+    find = FoundBoxes(GRID)
+    first = find(street[0])
+    monkeypatch.setattr(SceneFlow, "things", lambda *_: pytest.fail("sought again"))
+    assert find(street[0]).others[0].boxes is first.others[0].boxes
+
+
+def test_a_street_without_traffic_gets_no_boxes():
+    clip = FoundBoxes(GRID)(clip_of([PARKED], offsets=(-1, 1)))
+    assert clip.current.boxes.center.shape == (0, 3)
+
+
 def test_a_recipe_asks_for_it_by_name(street):
     clip, motion = street
-    signal = RayQueriesConfig(rays=RaysConfig(reach=2), flow="sweeps")
+    signal = RayQueriesConfig(rays=RaysConfig(reach=2, moving="speed"), flow="sweeps")
+    assert signal.finds_boxes
     assert not signal.uses_boxes
-    found = signal.build().motion(collate([clip], GRID))
-    assert torch.equal(found.pairs.center_then, motion.pairs.center_then)
+    found = signal.build().motion(collate([FoundBoxes(GRID)(clip)], GRID))
+    torch.testing.assert_close(found.pairs.center_now.sum(), motion.pairs.center_now.sum(), atol=1e-2, rtol=1e-3)
+    alone = RayQueriesConfig(flow="sweeps")
+    assert not alone.finds_boxes
+    config = pop3d_tiny().changed(supervision=[signal])
+    assert config.finds_boxes
+    both = config.changed(supervision=[signal, RayQueriesConfig(rays=RaysConfig(reach=2), flow="boxes")])
+    with pytest.raises(ConfigError, match="signals of a run must agree on where boxes come from"):
+        _ = both.finds_boxes
+
+
+def test_training_steps_learn_from_found_boxes(street):
+    class Street:
+        drives = ("a",) * 5
+
+        def __init__(self, clip: Clip) -> None:
+            self.samples = [*clip.others[:2], clip.current, *clip.others[2:]]
+
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: int) -> Sample:
+            return self.samples[index]
+
+    signal = RayQueriesConfig(rays=RaysConfig(reach=2), flow="sweeps")
+    steps = TrainingSteps(
+        Street(street[0]), GRID, [signal.build()], Augment(color=0.0), 1, 0, 0, 5,
+        horizon=Horizon.of(signal.horizon), find_boxes=FoundBoxes(GRID),
+    )  # fmt: skip
+    batch = steps[[steps.index(part) for part in range(5)].index(2)]
+    assert len(batch.boxes[0].track) >= 3
+    assert all(len(moment.boxes[0].track) >= 3 for moment in batch.around)
+    assert batch.targets.ray_occupancy is not None
 
 
 def test_without_neighbours_nothing_moves():

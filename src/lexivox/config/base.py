@@ -32,6 +32,11 @@ class Signal(Config):
         return False
 
     @property
+    def finds_boxes(self) -> bool:
+        """It needs boxes of what moves, found in the sweeps themselves."""
+        return False
+
+    @property
     def uses_voxel_labels(self) -> bool:
         return False
 

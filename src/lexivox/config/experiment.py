@@ -72,6 +72,21 @@ class ExperimentConfig(Config):
         return Horizon.of(asked, self.encoder.image_offsets)
 
     @property
+    def finds_boxes(self) -> bool:
+        """What moves is found in the sweeps.
+
+        Raises:
+            ConfigError: another signal wants labelled boxes; a clip has one kind.
+        """
+        finds = any(signal.finds_boxes for signal in self.supervision)
+        if finds and any(signal.uses_boxes for signal in self.supervision):
+            raise ConfigError(
+                "signals of a run must agree on where boxes come from; got flow 'sweeps' beside labelled boxes. "
+                "Set flow to 'sweeps' or 'boxes' in all, and moving to 'speed' only beside one of them."
+            )
+        return finds
+
+    @property
     def image_fit(self) -> ImageFit:
         """How images become the network's input."""
         from lexivox.data.image_fit import ImageFit

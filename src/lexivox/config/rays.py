@@ -91,7 +91,7 @@ class RaySignal(Signal):
 
     Attributes:
         flow: where moving things of other keyframes stand now: nobody asks (the world is static); by boxes that are
-            tracked ("occupancy flow"); or found in the sweeps themselves, without any label.
+            tracked ("occupancy flow"); or by boxes found in the sweeps themselves, without any label.
         follow: learn from them where they stand now; else leave them out, and look through the places of movers.
     """
 
@@ -105,15 +105,16 @@ class RaySignal(Signal):
 
     @property
     def uses_boxes(self) -> bool:
-        return self.flow == "boxes" or self.rays.moving == "speed"
+        return self.flow == "boxes" or (self.rays.moving == "speed" and not self.finds_boxes)
+
+    @property
+    def finds_boxes(self) -> bool:
+        return self.flow == "sweeps" and bool(self.horizon)
 
     def motion(self) -> Callable[[Batch], Motion] | None:
         from lexivox.supervision.motion import box_motion
-        from lexivox.supervision.scene_flow import SceneFlow
 
-        if self.flow == "none" or not self.horizon:
-            return None
-        return partial(box_motion if self.flow == "boxes" else SceneFlow().of_batch, horizon=self.horizon)
+        return partial(box_motion, horizon=self.horizon) if self.flow != "none" and self.horizon else None
 
 
 class RayQueriesConfig(RaySignal):

@@ -6,7 +6,7 @@ of processes sees together what one alone would have seen: each takes every n-th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +46,7 @@ class TrainingSteps(Dataset[Batch]):
         micro_batch: samples per part.
         horizon: neighbouring keyframes that supervisions and encoder look at; with any, ``samples`` must tell drives.
         fit: the last step to the size of the network's input; None where samples have it.
+        find_boxes: gives clips the boxes of what moves, where labelled ones are not wanted.
 
     Raises:
         ConfigError: a step is not a whole number of parts.
@@ -62,6 +63,7 @@ class TrainingSteps(Dataset[Batch]):
     micro_batch: int = 1
     horizon: Horizon = field(default_factory=Horizon)
     fit: ImageFit | None = None
+    find_boxes: Callable[[Clip], Clip] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batch:
@@ -123,7 +125,8 @@ class TrainingSteps(Dataset[Batch]):
         if not self.horizon.offsets:
             return Clip(self.samples[index])
         assert isinstance(self.samples, Drives), "prepared samples know their drives"
-        return clip_at(self.samples, index, self.horizon)
+        clip = clip_at(self.samples, index, self.horizon)
+        return self.find_boxes(clip) if self.find_boxes else clip
 
     def _draw_points(self, clip: Clip, generator: torch.Generator) -> Clip:
         return each_sample(clip, lambda one: self._with_some_points(one, generator))
