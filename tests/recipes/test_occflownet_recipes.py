@@ -59,6 +59,16 @@ def test_losses_and_rays_are_published(recipe):
     assert CameraDepthConfig(weight=0.05) in config.supervision
 
 
+def test_images_are_cut_and_jittered_as_published():
+    """Spec 5: 1408 / 1600 - 0.06 to + 0.11 of the recorded width, half of them flipped, 5.4 degrees either way."""
+    for config, width in ((occflownet_2d(), 704), (paper_size(occflownet_2d()), 1408)):
+        assert (config.encoder.image.fit, config.encoder.image.image_hw[1]) == ("crop", width)
+        jitter = config.augment.jitter
+        changes = [change * width / 1600 for change in jitter.scale_change]
+        assert changes == pytest.approx([-0.06, 0.11])
+        assert (jitter.flip_prob, jitter.rotation_deg, config.augment.mirror_prob) == (0.5, 5.4, 0.5)
+
+
 def test_the_three_variants():
     """Spec 0: the filter, the flow, and the flow with labels of voxels."""
     filtered, flow, voxels = (recipe() for recipe in FULL)

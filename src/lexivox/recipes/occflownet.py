@@ -18,6 +18,7 @@ from lexivox.config import (
     HeadConfig,
     HeadsConfig,
     ImageConfig,
+    JitterConfig,
     LiftRulesConfig,
     LiftSplatConfig,
     NuscenesData,
@@ -69,7 +70,7 @@ def occflownet_2d(root: str = "data/nuscenes") -> ExperimentConfig:
         encoder=stereo_encoder(),
         heads=published_heads(),
         supervision=[rendering, CameraDepthConfig(weight=0.05)],
-        augment=AugmentConfig(color=0.0),
+        augment=published_augment(),
         train=published_training(epochs=12),
         queries=NUSCENES_QUERIES,
     )
@@ -122,6 +123,7 @@ def stereo_encoder(image_hw: tuple[int, int] = (256, 704), channels: int = 256) 
     """The authors' cheap setting: ResNet-50, stride 16, depth by comparing keyframes, one past volume (spec 1.2)."""
     image = ImageConfig(
         image_hw=image_hw,
+        fit="crop",
         backbone="resnet50",
         out_stages=(1, 3, 4),
         skip_levels=1,
@@ -136,6 +138,12 @@ def published_heads() -> HeadsConfig:
     """Two networks of three hidden layers of 256 (spec 1.5), density and 17 classes; free is for density to say."""
     head = HeadConfig(hidden=256, num_layers=3, activation="relu", last_activation=True, glorot=True)
     return HeadsConfig(occupancy=None, density=head, language=None, semantic=head)
+
+
+def published_augment(width_px: int = 704) -> AugmentConfig:
+    """Images are scaled, cut out, flipped and rotated, each camera by itself; the world is mirrored (spec 5)."""
+    low, high = (change * 1600 / width_px for change in (-0.06, 0.11))  # shares of the recorded width
+    return AugmentConfig(color=0.0, jitter=JitterConfig(scale_change=(low, high), flip_prob=0.5, rotation_deg=5.4))
 
 
 def published_training(epochs: int) -> TrainConfig:
@@ -188,7 +196,11 @@ def paper_size(config: ExperimentConfig) -> ExperimentConfig:
     assert isinstance(config.encoder, LiftSplatConfig), "a full-size recipe"
     encoder = stereo_encoder((512, 1408), channels=512)
     image = encoder.image.model_copy(update={"backbone": "resnet101"})
-    return config.changed(name=f"{config.name}_512x1408", encoder=encoder.model_copy(update={"image": image}))
+    return config.changed(
+        name=f"{config.name}_512x1408",
+        encoder=encoder.model_copy(update={"image": image}),
+        augment=published_augment(width_px=1408),
+    )
 
 
 def _rendering(config: ExperimentConfig) -> RenderingConfig:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal
 
 from lexivox.config import (
-    AugmentConfig,
     CameraDepthConfig,
     ExperimentConfig,
     HeadConfig,
@@ -22,7 +21,7 @@ from lexivox.config import (
     SupervisionConfig,
 )
 from lexivox.data.queries import NUSCENES16_QUERIES
-from lexivox.recipes.occflownet import OCC3D_GRID, SMALL_GRID, published_training, stereo_encoder
+from lexivox.recipes.occflownet import OCC3D_GRID, SMALL_GRID, published_augment, published_training, stereo_encoder
 from lexivox.recipes.pop3d import (
     NUSCENES_QUERIES,
     STREET_QUERIES,
@@ -95,7 +94,7 @@ def weak(root: str = "data/nuscenes") -> ExperimentConfig:
         heads=density_heads(hidden=256),
         teacher=published_teacher(),
         supervision=[*mixture(reach=3, rays=8192), CameraDepthConfig(weight=0.05)],
-        augment=AugmentConfig(color=0.0),
+        augment=published_augment(),
         train=published_training(epochs=12),
         vocabulary={name: list(phrases) for name, phrases in NUSCENES16_QUERIES.items()},
         queries=NUSCENES_QUERIES,
