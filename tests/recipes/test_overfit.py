@@ -1,15 +1,19 @@
-"""Small recipes learn a tiny synthetic drive by heart, from their own signals, through the whole of training."""
+"""Small recipes learn a tiny synthetic drive by heart, large ones take a step: the whole of training, in seconds."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
+from lexivox.config import NuscenesData, StreetTeacherConfig
 from lexivox.config_text import with_overrides
 from lexivox.data.datasets import open_dataset
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment, load
-from lexivox.recipes import RECIPES
+from lexivox.geometry.grid import VoxelGrid
+from lexivox.recipes import RECIPES, occflownet_2d, occflownet_2d_flow, occflownet_2d_flow_3d, released, weak
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE
 
@@ -68,3 +72,44 @@ def test_rendering_and_voxels_learn_a_drive(city, tmp_path):
     assert values["miou_present_occupied"] > 0.18
     prediction = load(tmp_path).predict(open_dataset("nuscenes", city, "train")[0])
     assert torch.equal(prediction.labels() == 17, prediction.occupancy <= 0.5)
+
+
+SHRUNK = (
+    "grid.voxel_size_m=[1.6, 1.6, 1.6]",
+    "grid.shape=[50, 50, 4]",
+    "encoder.image.image_hw=[64, 176]",
+    "encoder.image.weights=null",
+    "encoder.image.channels=32",
+    "encoder.bins.count=22",
+    "encoder.depth_net.channels=32",
+    "train.steps=1",
+    "train.batch_size=1",
+    "train.workers=0",
+    "queries={}",
+    "vocabulary={}",
+)
+"""A full-size recipe with every part it has, at a twentieth of the numbers."""
+
+
+@pytest.fixture(scope="module")
+def wide_city(tmp_path_factory):
+    root = tmp_path_factory.mktemp("wide") / "city"
+    grid = VoxelGrid((-40.0, -40.0, -1.0), (1.6, 1.6, 1.6), (50, 50, 4), "ego")
+    write_nuscenes(root, [DriveSpec(5, 4, "train")], image_hw=(180, 320), grid=grid)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe", [occflownet_2d, occflownet_2d_flow, lambda r: released(occflownet_2d_flow_3d(r)), weak]
+)
+def test_a_full_size_recipe_takes_a_step(recipe, wide_city, tmp_path):
+    """Stereo over keyframes, jittered images, rays of seven keyframes, flow or filter, voxels: all at once."""
+    config = recipe(str(wide_city))
+    teacher = config.teacher and StreetTeacherConfig()
+    config = config.changed(data=NuscenesData(root=str(wide_city), synthetic=True), teacher=teacher)
+    terms: list[dict[str, float]] = []
+    model = Experiment(with_overrides(config, SHRUNK), tmp_path).train(lambda step, steps, logged: terms.append(logged))
+    assert all(math.isfinite(value) for value in terms[0].values())
+    prediction = model.predict(open_dataset("nuscenes", wide_city, "train")[1])
+    assert bool(torch.isfinite(prediction.occupancy).all())
