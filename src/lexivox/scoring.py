@@ -201,8 +201,9 @@ def comparison_chart(comparison: Comparison) -> str:
 
 def write_comparison(run: Experiment, scores: ScoreTable, comparison: Comparison) -> list[Path]:
     """The tables as Markdown, the comparison as JSON and as a chart, all in the run folder."""
+    published = comparison.to_markdown() + "\n" if comparison.has_ours else ""
     contents = {
-        TABLES_FILE: comparison.to_markdown() + "\n" + scores.to_markdown(),
+        TABLES_FILE: published + scores.to_markdown(),
         COMPARISON_FILE: comparison.to_json(),
         CHART_FILE: comparison_chart(comparison),
     }

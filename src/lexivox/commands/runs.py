@@ -85,10 +85,11 @@ def evaluate_run(run_dir: Path, cache: Path | None, options: EvaluateOptions, me
     made = write_comparison(experiment, scores, comparison)
     if model.text_encoder is not None:
         experiment.calibrate(model)  # so that the report's answers know "not here"
-    report = Reporter(experiment, model, scores, list(experiment.config.queries), comparison=comparison)
+    shown = comparison if comparison.has_ours else None  # nothing of the paper was scored: no page of "not run"
+    report = Reporter(experiment, model, scores, list(experiment.config.queries), comparison=shown)
     print_scores(run_dir)
-    if any(number.ours is not None for number in comparison.numbers):
-        print_comparison(comparison)
+    if shown is not None:
+        print_comparison(shown)
     print_files([*made, *report.write()])
 
 

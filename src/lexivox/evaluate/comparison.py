@@ -68,6 +68,11 @@ class Comparison:
 
     numbers: tuple[ComparedNumber, ...]
 
+    @property
+    def has_ours(self) -> bool:
+        """Is there a number of ours at all, be it comparable or not?"""
+        return any(number.ours is not None for number in self.numbers)
+
     def tables(self) -> Iterator[tuple[str, list[ComparedNumber]]]:
         """Title and rows."""
         for title in dict.fromkeys(number.published.table for number in self.numbers):
