@@ -23,6 +23,7 @@ from lexivox.evaluate.calibration import CalibrationScore
 from lexivox.evaluate.dense import SEMANTICKITTI_PROTOCOL, DenseScore, occ3d_protocol
 from lexivox.evaluate.depth import DepthScore
 from lexivox.evaluate.lidar import LidarScore
+from lexivox.evaluate.lidarseg import LidarsegScore
 from lexivox.evaluate.metric import ExactSums, Metric, merge_all
 from lexivox.evaluate.moving import MovingScore
 from lexivox.evaluate.occupancy import OccupancyScore
@@ -168,6 +169,16 @@ CASES = {
             ((full(-1), full(1), full(1, dtype=torch.uint8)), DataError, "got -1"),
         ),
     ),
+    "lidarseg": Case(
+        lambda: LidarsegScore(NUSCENES16),
+        lambda g: (ints(g, 17, (50,)), ints(g, 17, (50,))),
+        lambda: (full(1, (4,)), full(0, (4,))),
+        (
+            ((full(1, (4,)), full(1, (5,))), ShapeError, "a prediction and a label each; got 4 and 5"),
+            ((full(18, (4,)), full(1, (4,))), DataError, "classes of the prediction"),
+            ((full(1, (4,)), full(-1, (4,))), DataError, "classes of the label"),
+        ),
+    ),
     "lidar": Case(
         lambda: LidarScore(NUSCENES16, dup=True),
         lidar_sample,
@@ -265,6 +276,15 @@ def test_a_state_travels_as_json(name):
     same(again, whole)
     again.update(*CASES[name].sample(torch.Generator().manual_seed(9)), token="later")
     assert again.num_samples == SAMPLES + 1
+
+
+def test_the_package_offers_its_metrics():
+    assert sorted(lexivox.evaluate.__all__) == dir(lexivox.evaluate)
+    offered = [getattr(lexivox.evaluate, name) for name in lexivox.evaluate.__all__]
+    kinds = {type(case.make()) for case in CASES.values()}
+    assert {kind for kind in kinds if kind not in offered} <= {UnobservedScore, MovingScore}  # of runs, not of files
+    with pytest.raises(AttributeError, match=r"module 'lexivox.evaluate' has no attribute 'Score'"):
+        lexivox.evaluate.Score  # noqa: B018
 
 
 def as_arrays(value):

@@ -263,6 +263,9 @@ def test_official_semantickitti_panoptic_from_files(official, tmp_path):
     assert values["pq_novel"] == pytest.approx(sum(per_class[c] for c in ("bicycle", "truck", "sidewalk")) / 3)
     assert values["pq_novel_stuff"] == pytest.approx(per_class["sidewalk"])
     assert {"pq_base", "rq_base_things", "sq_novel_things"} <= set(values)
+    assert "Novel classes are bicycle, truck, sidewalk; base classes all others." in mended.to_text()
+    lidarseg = score_files(tmp_path / "said", tmp_path / "truth", "lidarseg-semantickitti").rows[0][1]
+    assert lidarseg.values["miou"] == pytest.approx(float(g["kitti/min_points_50/iou_mean"]), abs=1e-9)
     with pytest.raises(ConfigError, match=r"novel classes must be some of car, .*; got boat"):
         score_files(
             tmp_path / "said", tmp_path / "truth", "panoptic-semantickitti", options=FileOptions(novel=("boat",))

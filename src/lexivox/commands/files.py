@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS = (
     "occ3d", "rayiou", "raypq", "openoccupancy", "surroundocc", "semantickitti-ssc", "panoptic-nuscenes",
-    "panoptic-semantickitti",
+    "panoptic-semantickitti", "lidarseg-nuscenes", "lidarseg-semantickitti",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--origins", type=Path, metavar="FILE", help="ray origins of RayIoU as JSON")
     group.add_argument("--ids", choices=("official", "merged"), default="official", help="segment ids of SemanticKITTI")
     group.add_argument("--min-points", type=int, metavar="N", help="of segments (default: the official number)")
-    group.add_argument("--novel", default="", metavar="A,B", help="novel classes of a panoptic score")
+    group.add_argument("--novel", default="", metavar="A,B", help="novel classes of a panoptic score, or a named split")
     group.add_argument("--label-version", default="", metavar="TEXT", help="what the labels are, for the report")
     group.add_argument("--per-class", action="store_true", help="print every class")
     group.add_argument("--json", type=Path, metavar="FILE", help="where to write (default: PREDICTIONS/scores.json)")
@@ -74,6 +74,7 @@ def run_files(arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace, name: str) -> FileOptions:
+    from lexivox.data.benchmark_classes import NOVEL_CLASSES
     from lexivox.evaluate.files.base import FileOptions
     from lexivox.evaluate.files.origins import nuscenes_origins, read_origins
 
@@ -83,7 +84,8 @@ def _options(arguments: argparse.Namespace, name: str) -> FileOptions:
             origins = read_origins(arguments.origins)
         elif arguments.dataroot is not None:
             origins = nuscenes_origins(arguments.dataroot, arguments.dataset_version, arguments.split)
-    novel = tuple(part.strip() for part in arguments.novel.split(",") if part.strip())
+    named = NOVEL_CLASSES.get(arguments.novel)
+    novel = named or tuple(part.strip() for part in arguments.novel.split(",") if part.strip())
     return FileOptions(origins, arguments.ids, arguments.min_points, novel)
 
 

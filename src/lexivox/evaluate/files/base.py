@@ -42,7 +42,9 @@ class FileBenchmark(ABC):
         named_by: what names a sample's files: a nuScenes token, a file of its LiDAR, or KITTI's sequence and number.
         label_version: what the labels are, in words, for the report.
         labels, predictions: where files lie.
+        metrics: one for each mask.
         masks: of each metric, for the report.
+        remarks: what else a reader must know of the options.
     """
 
     name: ClassVar[str]
@@ -51,14 +53,11 @@ class FileBenchmark(ABC):
     labels: FileLayout
     predictions: FileLayout
     masks: tuple[str, ...] = ("all labelled",)
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, options: FileOptions) -> None:
         self.options = options
-
-    @property
-    @abstractmethod
-    def metrics(self) -> tuple[Metric, ...]:
-        """One for each mask."""
+        self.metrics: tuple[Metric, ...] = ()
 
     @abstractmethod
     def count(self, token: str, prediction: Path, label: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks of points: panoptic quality of nuScenes and SemanticKITTI."""
+"""Benchmarks of points: classes and panoptic quality, of nuScenes and SemanticKITTI."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from lexivox.data import formats
 from lexivox.data.benchmark_classes import NUSCENES16_POINTS, NUSCENES16_POINTS_FROM_RAW, SEMANTICKITTI
 from lexivox.data.classes import NUSCENES_RAW, ClassTable
-from lexivox.data.point_formats import read_nuscenes_panoptic
+from lexivox.data.point_formats import read_nuscenes_lidarseg, read_nuscenes_panoptic
 from lexivox.errors import ConfigError
 from lexivox.evaluate.files.base import FileBenchmark, FileOptions, sequence_and_number
 from lexivox.evaluate.files.pairs import FileLayout
-from lexivox.evaluate.metric import Metric
+from lexivox.evaluate.lidarseg import LidarsegScore
 from lexivox.evaluate.panoptic import MIN_POINTS, PanopticScore, Segments
 
 
@@ -29,10 +29,9 @@ class PanopticFiles(FileBenchmark):
         if options.ids != "official" and self.classes != SEMANTICKITTI:
             raise ConfigError(f"segment ids must be official where there is no fault to mend; got {options.ids!r}.")
         self.score = PanopticScore(self.classes, min_points=min_points, groups=groups, ids=options.ids)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (self.score,)
+        self.metrics = (self.score,)
+        if options.novel:
+            self.remarks = (f"Novel classes are {', '.join(options.novel)}; base classes all others.",)
 
 
 def novel_groups(classes: ClassTable, novel: Sequence[str]) -> dict[str, list[str]]:
@@ -85,4 +84,40 @@ class PanopticKittiFiles(PanopticFiles):
         said, truth = (
             Segments(*formats.read_semantickitti_points(path, self.options.ids)) for path in (prediction, label)
         )
+        self.score.update(said, truth, token=token)
+
+
+class LidarsegNuscenesFiles(FileBenchmark):
+    """nuScenes: ground truth in raw classes, predictions in the sixteen of the challenge."""
+
+    name = "lidarseg-nuscenes"
+    named_by = "lidar record"
+    label_version = "nuScenes-lidarseg .bin"
+    labels = predictions = FileLayout(("*_lidarseg.bin",), lambda path: path.stem.removesuffix("_lidarseg"))
+
+    def __init__(self, options: FileOptions) -> None:
+        super().__init__(options)
+        self.score = LidarsegScore(NUSCENES16_POINTS)
+        self.metrics = (self.score,)
+
+    def count(self, token: str, prediction: Path, label: Path) -> None:
+        truth = NUSCENES16_POINTS_FROM_RAW.apply(read_nuscenes_lidarseg(label, NUSCENES_RAW))
+        self.score.update(read_nuscenes_lidarseg(prediction, NUSCENES16_POINTS), truth, token=token)
+
+
+class LidarsegKittiFiles(FileBenchmark):
+    """SemanticKITTI, in the folders of the official tool."""
+
+    name = "lidarseg-semantickitti"
+    named_by = "sequence"
+    label_version = "SemanticKITTI .label"
+    labels, predictions = PanopticKittiFiles.labels, PanopticKittiFiles.predictions
+
+    def __init__(self, options: FileOptions) -> None:
+        super().__init__(options)
+        self.score = LidarsegScore(SEMANTICKITTI, absent_is_zero=True)
+        self.metrics = (self.score,)
+
+    def count(self, token: str, prediction: Path, label: Path) -> None:
+        said, truth = (formats.read_semantickitti_points(path)[0] for path in (prediction, label))
         self.score.update(said, truth, token=token)

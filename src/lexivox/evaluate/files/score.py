@@ -12,7 +12,12 @@ from typing import Any
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.files.base import FileBenchmark, FileOptions
 from lexivox.evaluate.files.pairs import FilePairs, pair_files
-from lexivox.evaluate.files.points import PanopticKittiFiles, PanopticNuscenesFiles
+from lexivox.evaluate.files.points import (
+    LidarsegKittiFiles,
+    LidarsegNuscenesFiles,
+    PanopticKittiFiles,
+    PanopticNuscenesFiles,
+)
 from lexivox.evaluate.files.volumes import (
     Occ3dFiles,
     OpenOccupancyFiles,
@@ -30,7 +35,7 @@ FILE_BENCHMARKS: dict[str, type[FileBenchmark]] = {
     kind.name: kind
     for kind in (
         Occ3dFiles, RayIouFiles, RayPqFiles, OpenOccupancyFiles, SurroundOccFiles, SemanticKittiVoxelFiles,
-        PanopticNuscenesFiles, PanopticKittiFiles,
+        PanopticNuscenesFiles, PanopticKittiFiles, LidarsegNuscenesFiles, LidarsegKittiFiles,
     )
 }  # fmt: skip
 """By the name that the command line knows."""
@@ -47,6 +52,7 @@ class FileScores:
             have different truths, whatever these are called.
         pairs: what was scored and what was not.
         rows: mask and scores.
+        remarks: what else a reader must know of the options.
     """
 
     benchmark: str
@@ -54,6 +60,7 @@ class FileScores:
     label_hash: str
     pairs: FilePairs
     rows: tuple[tuple[str, Scores], ...]
+    remarks: tuple[str, ...] = ()
 
     def to_text(self, *, per_class: bool = False) -> str:
         """One table, a row for each mask, in per cent; notes below it; the classes below these where asked for."""
@@ -80,7 +87,7 @@ class FileScores:
         counts = [
             f"{mask}: " + ", ".join(f"{n:,} {_words(what)}" for what, n in s.counts.items()) for mask, s in self.rows
         ]
-        notes = ["In per cent. " + "; ".join(counts) + "."]
+        notes = ["In per cent. " + "; ".join(counts) + ".", *self.remarks]
         if self.pairs.missing:
             notes.append(
                 f"{len(self.pairs.missing):,} labelled samples have no prediction and are left out, first "
@@ -112,6 +119,7 @@ class FileScores:
                 "missing": list(self.pairs.missing),
                 "not_labelled": list(self.pairs.unlabelled),
             },
+            "remarks": list(self.remarks),
             "results": [{"mask": mask, **asdict(scores)} for mask, scores in self.rows],
         }
         return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -153,7 +161,7 @@ def score_files(
         on_progress(done, len(pairs.pairs))
     rows = tuple((mask, metric.compute()) for mask, metric in zip(judge.masks, judge.metrics, strict=True))
     version = label_version or judge.label_version
-    return FileScores(benchmark, version, f"#{digest % (1 << 32):08x}", pairs, rows)
+    return FileScores(benchmark, version, f"#{digest % (1 << 32):08x}", pairs, rows, judge.remarks)
 
 
 def _count(judge: FileBenchmark, token: str, prediction: Path, label: Path) -> None:

@@ -24,7 +24,6 @@ from lexivox.evaluate.dense import (
 )
 from lexivox.evaluate.files.base import FileBenchmark, FileOptions, sequence_and_number, stem_or_folder
 from lexivox.evaluate.files.pairs import FileLayout
-from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.rayiou import RayIouScore, ray_origins
 from lexivox.evaluate.raypq import PanopticVolume, RayPqScore
 from lexivox.geometry import grid as grids
@@ -45,10 +44,7 @@ class Occ3dFiles(FileBenchmark):
     def __init__(self, options: FileOptions) -> None:
         super().__init__(options)
         self.scores = tuple(DenseScore(occ3d_protocol(mask)) for mask in OCC3D_MASKS)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return self.scores
+        self.metrics = self.scores
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
         said, truth = read_prediction(prediction, grids.OCC3D, f"prediction of {token}"), formats.read_occ3d(label)
@@ -67,10 +63,7 @@ class RayIouFiles(FileBenchmark):
     def __init__(self, options: FileOptions) -> None:
         super().__init__(options)
         self.score = RayIouScore(OCC3D, grids.OCC3D)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (self.score,)
+        self.metrics = (self.score,)
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
         said = read_prediction(prediction, grids.OCC3D, f"prediction of {token}")
@@ -102,10 +95,7 @@ class RayPqFiles(FileBenchmark):
     def __init__(self, options: FileOptions) -> None:
         super().__init__(options)
         self.score = RayPqScore(OCC3D, grids.OCC3D)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (self.score,)
+        self.metrics = (self.score,)
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
         said, truth = (
@@ -128,10 +118,7 @@ class RowsFiles(FileBenchmark):
     def __init__(self, options: FileOptions) -> None:
         super().__init__(options)
         self.score = DenseScore(self.definition)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (self.score,)
+        self.metrics = (self.score,)
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
         truth = type(self).read(label)
@@ -185,10 +172,7 @@ class SemanticKittiVoxelFiles(FileBenchmark):
     def __init__(self, options: FileOptions) -> None:
         super().__init__(options)
         self.score = DenseScore(SEMANTICKITTI_PROTOCOL)
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return (self.score,)
+        self.metrics = (self.score,)
 
     def count(self, token: str, prediction: Path, label: Path) -> None:
         if not label.with_suffix(".invalid").exists():
