@@ -89,6 +89,11 @@ class SyntheticDrive:
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
+    @property
+    def drives(self) -> list[str]:
+        """The drive of each keyframe: this one."""
+        return [self.name] * len(self)
+
     # ---------------------------------------------------------------------- where and when
 
     def timestamp_us(self, index: int) -> int:
