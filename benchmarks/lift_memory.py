@@ -30,26 +30,29 @@ from lexivox.geometry.camera import crop_intrinsics, resize_intrinsics
 from lexivox.geometry.grid import OCC3D
 from lexivox.geometry.transform import RigidTransform
 from lexivox.model import set_checkpointing
-from lexivox.recipes.lifting import published_lift, small_lift
+from lexivox.recipes.lifting import published_lift
+from lexivox.recipes.occflownet import stereo_encoder
 
-SETTINGS: dict[str, Callable[[], LiftSplatConfig]] = {"small": small_lift, "full": published_lift}
+SETTINGS: dict[str, Callable[[], LiftSplatConfig]] = {"small": stereo_encoder, "full": published_lift}
 VIEWS, GB = 6, 1e9
 
 
 class Kept:
     """Bytes that autograd keeps while it is open, weights not counted."""
 
+    alive: list[Tensor]
+
     def __init__(self, module: nn.Module, mode: FakeTensorMode) -> None:
-        weights = (mode.from_tensor(p) for p in (*module.parameters(), *module.buffers()))
-        self.own = {weight.untyped_storage()._cdata for weight in weights}
+        # Held on to, so that no storage's number is used twice.
+        self.alive = [mode.from_tensor(p) for p in (*module.parameters(), *module.buffers())]
+        self.own = {weight.untyped_storage()._cdata for weight in self.alive}
         self.storages: dict[int, int] = {}
-        self.alive: list[Tensor] = []
 
     def pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self.own:
             self.storages[storage._cdata] = storage.nbytes()
-            self.alive.append(tensor)  # so that no storage's number is used twice
+            self.alive.append(tensor)
         return tensor
 
     @property

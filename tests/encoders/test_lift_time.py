@@ -131,6 +131,18 @@ def test_the_past_is_lifted_straight_into_the_current_grid() -> None:
     same(past[:, :, :-1], now[:, :, 1:])
 
 
+def test_a_camera_is_told_by_its_place_on_the_car() -> None:
+    # Spec A13. Own intrinsics; where the car has been meanwhile says nothing about depth in the image.
+    made, cameras = encoder(stereo=False), ring(1)
+    zoomed = replace(driven(cameras, 1.6), image_from_cam=cameras.image_from_cam * torch.tensor([[1.5], [1.5], [1.0]]))
+    told: list[torch.Tensor] = []
+    made.depth_net.register_forward_pre_hook(lambda module, inputs: told.append(inputs[1]))
+    made(with_past(cameras, zoomed))
+    past, now = told
+    assert torch.equal(past[:, 15:], now[:, 15:])
+    torch.testing.assert_close(past[:, :4], 1.5 * now[:, :4])
+
+
 def test_depth_is_compared_between_a_camera_and_its_own_past() -> None:
     # A camera that looks along x and drove 1 m forward. A far wall does not grow; what is near does.
     made, cameras = encoder(past=0), ring(1)

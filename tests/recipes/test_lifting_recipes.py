@@ -1,19 +1,20 @@
-"""The two sizes of lift-splat encoders are those of the specification."""
+"""The lift-splat encoders of the recipes are those of the specification."""
 
 from __future__ import annotations
 
 import pytest
 
 from lexivox.geometry.grid import OCC3D
-from lexivox.recipes.lifting import published_lift, small_lift
+from lexivox.recipes.lifting import published_lift
+from lexivox.recipes.occflownet import stereo_encoder
 
 
 def test_the_small_one() -> None:
-    encoder = small_lift().build(OCC3D)
+    encoder = stereo_encoder().build(OCC3D)
     assert encoder.image_offsets == (-2, -1)
     assert (encoder.channels, encoder.image.channels, encoder.bins.count) == (64, 256, 88)
     assert [lateral.in_channels for lateral in encoder.image.pyramid.lateral] == [1024, 2048]
-    assert small_lift().image.skip_halvings == 2
+    assert stereo_encoder().image.skip_halvings == 2
 
 
 def test_the_published_one() -> None:

@@ -1,27 +1,8 @@
-"""Lift-splat encoders of two sizes: as OccFlowNet has it, and its authors' own smaller one (spec occflownet 1.2)."""
+"""The encoder of OccFlowNet at the size of its paper (spec occflownet 1.2 to 1.5)."""
 
 from __future__ import annotations
 
 from lexivox.config import DepthNetConfig, ImageConfig, LiftRulesConfig, LiftSplatConfig
-
-
-def small_lift(weights: str | None = None) -> LiftSplatConfig:
-    """ResNet-50 at 256 x 704, one past keyframe, stereo; the size that LangOcc has.
-
-    Args:
-        weights: of the image backbone: a ResNet classifier or MoCo v2, as docs/weights.md says.
-    """
-    image = ImageConfig(
-        image_hw=(256, 704),
-        backbone="resnet50",
-        weights=weights,
-        out_stages=(1, 2, 3, 4),
-        skip_levels=2,
-        channels=256,
-        num_levels=1,
-        separable=False,
-    )
-    return LiftSplatConfig(image=image, past=1, stereo=True)
 
 
 def published_lift(weights: str | None = None) -> LiftSplatConfig:
@@ -32,6 +13,7 @@ def published_lift(weights: str | None = None) -> LiftSplatConfig:
     """
     image = ImageConfig(
         image_hw=(512, 1408),
+        fit="crop",
         backbone="swin_base",
         out_stages=(1, 3, 4),
         skip_levels=1,
