@@ -29,6 +29,7 @@ from lexivox.ops.render_sampled import Sampling, render_sampled
 from lexivox.ops.walk import Segments, unique_rows, walk
 
 FAR_M, STEPS, EDGE_M, EPS = 40.0, 100, 0.4, 1e-4
+BATCH, BATCH_RAYS = 4, 32_768
 CASES = {
     "dense sampling, 17 channels": ("dense", 17),
     "packed samples 50 + 100, 17 channels": ("packed", 17),
@@ -36,6 +37,7 @@ CASES = {
     "exact, touched rows, 17 channels": ("touched", 17),
     "exact, touched rows, 512 channels": ("touched", 512),
     "exact, density and depth alone": ("depth", 0),
+    "exact, four volumes, 32,768 rays, 17 channels": ("batch", 17),
 }
 
 
@@ -102,19 +104,30 @@ def touched(logit: Tensor, table: Tensor, origins: Tensor, towards: Tensor) -> t
     return depth, composite(weight[keep], row, table, heavy, EPS)
 
 
+def batch(logit: Tensor, table: Tensor, origins: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
+    """As `volume`, of the rays of a published step: a share of them in each of four samples."""
+    segments = walk(OCC3D, origins, towards, FAR_M)
+    sample = torch.arange(len(origins), device=logit.device) * BATCH // len(origins)
+    row = segments.rows(sample * OCC3D.num_voxels)
+    weights = render_weights(extinction_from_logit(logit.flatten(), EDGE_M)[row], segments)
+    return render_depth(weights, segments, "none"), composite(weights.weight, row, table, segments, EPS)
+
+
 def table_of(kind: str, channels: int, logit: Tensor, rays: tuple[Tensor, Tensor]) -> Tensor:
     if kind in ("dense", "packed"):
         return torch.randn(channels, *OCC3D.shape)
     if kind == "touched":
         _, weight, segments = exact(logit, *rays)
         return torch.randn(len(segments.voxel[weight > EPS].unique()), channels)
-    return torch.randn(OCC3D.num_voxels, channels)
+    return torch.randn(logit.numel(), channels)
 
 
 def step_of(kind: str, channels: int, device: str) -> Callable[[], object]:
     """Forward and backward, for given gradients of what was rendered."""
     torch.manual_seed(0)
     rays, logit = tuple(x.to(device) for x in lidar_turn()), street().to(device)
+    if kind == "batch":
+        rays, logit = tuple(x[:BATCH_RAYS] for x in rays), logit.repeat(BATCH, 1, 1, 1)
     table = table_of(kind, channels, logit, rays).to(device).requires_grad_()
     logit.requires_grad_()
     slopes = torch.randn(len(rays[0]), device=device), torch.randn(len(rays[0]), channels, device=device)
@@ -146,7 +159,8 @@ def measure_time(name: str, repeats: int, device: str) -> str:
         begin = clock(device)
         step()
         times.append(clock(device) - begin)
-    return f"{1e3 * statistics.median(times[1:]):.3g} | {1e3 * min(times[1:]):.3g}"
+    median, least = 1e3 * statistics.median(times[1:]), 1e3 * min(times[1:])
+    return f"{median:.{1 if median < 10 else 0}f} | {least:.{1 if median < 10 else 0}f}"
 
 
 def measure_memory(name: str, device: str) -> str:

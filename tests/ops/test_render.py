@@ -9,6 +9,7 @@ import torch
 from reference import rendering
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
@@ -271,6 +272,32 @@ def test_composite_against_the_scalar_twin_and_its_threshold(path):
     exact = composite(weight, segments.voxel, table, segments, eps=-1.0)
     (slope,) = torch.autograd.grad(exact.sum(), weight)
     assert (slope != 0).all()
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most numbers that any tensor made under it had."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("function", [composite, gather_multiply_sum])
+def test_no_tensor_of_segments_and_channels(path, function):
+    """Spec 13-4: forward and backward, nothing is larger than the table; the plain formulation is, so the test sees."""
+    segments = random_segments([200] * 20)
+    weight = torch.rand(4000, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(50, 100, dtype=torch.float64, requires_grad=True)
+    with Largest() as largest:
+        function(weight, segments.voxel, table, segments).sum().backward()
+    assert (largest.numbers <= 50 * 100) == (function is composite)
 
 
 def test_gradcheck_of_composite(path):
