@@ -157,6 +157,14 @@ def test_signals_say_what_they_need():
     assert ALONE["speed filter"][0].uses_boxes
 
 
+def test_features_are_carried_along_only_where_somebody_asks():
+    asked = [signal.build().choice.features for signal in (QUERIES, FULL_QUERIES, RENDERING, FULL_RENDERING)]
+    assert asked == [False, True, False, True]
+    batch, _, _ = batch_and_model(experiment([RENDERING]), size=1)
+    assert batch.targets.rays.feature is None
+    assert batch.targets.rays.label is not None
+
+
 def test_nothing_leaks_through_images():
     """Neighbouring keyframes teach, but the encoder does not see them: images of others change nothing."""
     config = experiment(ALONE["all rendering"])

@@ -64,7 +64,7 @@ class RaysConfig(Config):
     def horizon(self) -> tuple[int, ...]:
         return tuple(offset for offset in range(-self.reach, self.reach + 1) if offset)
 
-    def build(self) -> RayChoice:
+    def build(self, features: bool = True) -> RayChoice:
         from lexivox.data.class_counts import LIDARSEG_RAYS, OCC3D_VOXELS
         from lexivox.supervision.ray_balance import capped_rarity, log_inverse_frequency
         from lexivox.supervision.ray_geometry import RayGeometry
@@ -83,6 +83,7 @@ class RaysConfig(Config):
             else (),
             class_chance=tuple(capped_rarity(LIDARSEG_RAYS).tolist()) if self.balanced else (),
             ignore_label=self.ignore_label,
+            features=features,
         )
 
 
@@ -145,7 +146,7 @@ class RayQueriesConfig(RaySignal):
         from lexivox.supervision.ray_queries import RayQueries
 
         return RayQueries(
-            choice=self.rays.build(),
+            choice=self.rays.build(self.uses_features or self.weigh_geometry),
             places=PlaceRule(**self.places.model_dump()),
             motion=self.motion(),
             **self.model_dump(exclude={"kind", "rays", "flow", "places"}),
@@ -212,7 +213,7 @@ class RenderingConfig(RaySignal):
         sampling = self.sampling.build() if self.sampling else None
         light = {"density", "behind_m", "transparent", "match_class", "follow", "eps"}
         return Rendering(
-            choice=self.rays.build(),
+            choice=self.rays.build(self.uses_features or self.weigh_depth),
             motion=self.motion(),
             optics=Optics(far_m=self.far_m or math.inf, sampling=sampling, **self.model_dump(include=light)),
             **self.model_dump(exclude={"kind", "rays", "flow", "far_m", "sampling", *light}),

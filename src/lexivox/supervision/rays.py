@@ -91,6 +91,7 @@ class RayChoice:
         class_weight: loss weight of each class, such as :func:`log_inverse_frequency`; empty = 1.
         class_chance: how eagerly each class is drawn, such as :func:`capped_rarity`; empty = alike.
         ignore_label: a class that counts as IGNORED; None keeps all ("others" of Occ3D is a class, published).
+        features: bring along what the teacher says; it takes time where nobody asks.
     """
 
     geometry: RayGeometry = field(default_factory=RayGeometry)
@@ -101,6 +102,7 @@ class RayChoice:
     class_weight: tuple[float, ...] = ()
     class_chance: tuple[float, ...] = ()
     ignore_label: int | None = 0
+    features: bool = True
 
     def of_batch(self, batch: Batch, generator: torch.Generator) -> Rays:
         """The rays of one step, with teacher features where the batch has them (zeros where the teacher says nothing).
@@ -117,7 +119,7 @@ class RayChoice:
         rows = self._drawn(together, batch.size, generator).sort().values  # moments stay together
         chosen, point = _rows_of(together, rows), torch.cat([point for _, point in parts])[rows]
         owner = torch.bucketize(rows, first[1:], right=True)
-        if all(moment.language is None for moment in moments):
+        if not self.features or all(moment.language is None for moment in moments):
             return chosen
         heard = [_heard(moment, point[owner == number]) for number, moment in enumerate(moments)]
         width = max(feature.shape[1] for feature, _ in heard)
