@@ -104,19 +104,22 @@ class BoxFinder(Movable):
     upper_m: Float[Tensor, "N 3"]
     lower_m: Float[Tensor, "N 3"]
 
-    def __call__(self, xyz: Float[Tensor, "P 3"], group: Int64[Tensor, "P"]) -> Int64[Tensor, "P"]:
-        """Row of the box of the group that holds each point, the nearest centre's where several do; -1 for none."""
-        found = torch.full_like(group, -1)
-        inside = self.cells.contains(xyz) & (group >= 0)
-        asked = inside.nonzero()[:, 0]
-        cell = group[asked] * self.cells.num_voxels + self.cells.flat_from_index(self.cells.index_from_xyz(xyz[asked]))
-        has_any = self.count[cell] > 0
-        asked, cell = asked[has_any], cell[has_any]
+    def cell(self, xyz: Float[Tensor, "P 3"], group: Int64[Tensor, "P"]) -> Int64[Tensor, "P"]:
+        """Number of the group's cell that holds each point; -1 outside the grid and for a group of -1."""
+        index = self.cells.index_from_xyz(xyz)
+        inside = self.cells.contains_index(index) & (group >= 0)
+        return torch.where(inside, group * self.cells.num_voxels + self.cells.flat_from_index(index), -1)
+
+    def __call__(self, xyz: Float[Tensor, "P 3"], cell: Int64[Tensor, "P"]) -> Int64[Tensor, "P"]:
+        """Row of the box that holds each point, given its cell; the nearest centre's where several do, -1 for none."""
+        found = torch.full_like(cell, -1)
+        asked = ((cell >= 0) & (self.count[cell] > 0)).nonzero()[:, 0]
+        xyz, cell = xyz[asked], cell[asked]
         nearest = torch.full((len(asked),), torch.inf, dtype=xyz.dtype, device=xyz.device)
         for number in range(self.most):
             here = (self.count[cell] > number).nonzero()[:, 0]
             row = self.box[self.first[cell[here]] + number]
-            own = turned(xyz[asked[here]] - self.center[row], -self.yaw[row])
+            own = turned(xyz[here] - self.center[row], -self.yaw[row])
             holds = ((own <= self.upper_m[row]) & (own >= -self.lower_m[row])).all(-1)
             distance = own.square().sum(-1)
             better = holds & (distance < nearest[here])
@@ -165,7 +168,7 @@ class Motion(Movable):
 
     Attributes:
         grid: of the batch.
-        offsets: the neighbours, in keyframes.
+        offsets: the neighbours, in keyframes, ascending.
         pairs: boxes of moving objects.
         then, now: finders of them.
     """
@@ -186,10 +189,10 @@ class Motion(Movable):
 
     def group(self, batch: Int64[Tensor, "P"], offset: Int64[Tensor, "P"]) -> Int64[Tensor, "P"]:
         """Group of a sample at a keyframe; -1 where that keyframe is the current one or not among the neighbours."""
-        is_slot = offset[:, None] == self.offsets
         if not len(self.offsets):
             return torch.full_like(batch, -1)
-        return torch.where(is_slot.any(1), batch * len(self.offsets) + is_slot.int().argmax(1), -1)
+        slot = torch.searchsorted(self.offsets, offset).clamp_max(len(self.offsets) - 1)
+        return torch.where(self.offsets[slot] == offset, batch * len(self.offsets) + slot, -1)
 
     def to_now(self, xyz: Float[Tensor, "P 3"], batch: Int64[Tensor, "P"], offset: Int64[Tensor, "P"]) -> Moved:
         """For places at keyframes ``offset``: where the matter that was there is now.
@@ -199,10 +202,10 @@ class Motion(Movable):
             batch: sample of each.
             offset: keyframe of each, as in ``Rays``; at the current one nothing moves.
         """
-        group = self.group(batch, offset)
-        held_then = self.then(xyz, group)
+        cell = self.then.cell(xyz, self.group(batch, offset))
+        held_then = self.then(xyz, cell)
         rode = held_then >= 0
-        held_now = self.now(xyz, torch.where(rode, -1, group))
+        held_now = self.now(xyz, torch.where(rode, -1, cell))
         label = torch.full_like(batch, UNLABELLED)
         place, is_moved, is_unknown = xyz.clone(), torch.zeros_like(rode), torch.zeros_like(rode)
         riders = rode.nonzero()[:, 0]
