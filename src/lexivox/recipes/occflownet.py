@@ -28,6 +28,7 @@ from lexivox.config import (
     TrainConfig,
 )
 from lexivox.data.classes import NUSCENES16
+from lexivox.recipes.lifting import published_lift
 from lexivox.recipes.pop3d import NUSCENES_QUERIES, STREET_QUERIES, small_encoder, small_training
 
 KEYFRAMES, BATCH = 28_130, 16
@@ -119,19 +120,19 @@ def occflownet_tiny(root: str = "runs/demo/city") -> ExperimentConfig:
 # -------------------------------------------------------------------------------------------------------- parts
 
 
-def stereo_encoder(image_hw: tuple[int, int] = (256, 704), channels: int = 256) -> LiftSplatConfig:
+def stereo_encoder() -> LiftSplatConfig:
     """The authors' cheap setting: ResNet-50, stride 16, depth by comparing keyframes, one past volume (spec 1.2)."""
     image = ImageConfig(
-        image_hw=image_hw,
+        image_hw=(256, 704),
         fit="crop",
         backbone="resnet50",
         out_stages=(1, 3, 4),
         skip_levels=1,
-        channels=channels,
+        channels=256,
         num_levels=1,
         separable=False,
     )
-    return LiftSplatConfig(image=image, depth_net=DepthNetConfig(channels=channels), past=1, stereo=True)
+    return LiftSplatConfig(image=image, depth_net=DepthNetConfig(channels=256), past=1, stereo=True)
 
 
 def published_heads() -> HeadsConfig:
@@ -192,13 +193,13 @@ def released(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def paper_size(config: ExperimentConfig) -> ExperimentConfig:
-    """Images and channels of the paper's main setting, 512x1408; its Swin-B is a ResNet-101 here."""
+    """Swin-B, images and channels of the paper's main setting, 512x1408."""
     assert isinstance(config.encoder, LiftSplatConfig), "a full-size recipe"
-    encoder = stereo_encoder((512, 1408), channels=512)
-    image = encoder.image.model_copy(update={"backbone": "resnet101"})
+    published = published_lift()
+    encoder = {"image": published.image, "depth_net": published.depth_net}
     return config.changed(
         name=f"{config.name}_512x1408",
-        encoder=encoder.model_copy(update={"image": image}),
+        encoder=config.encoder.model_copy(update=encoder),
         augment=published_augment(width_px=1408),
     )
 
