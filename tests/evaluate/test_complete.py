@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from scored import Drive, Guess
+from scored import Drive, Guess, Words
 
 from lexivox.data.benchmark_classes import OCC3D
 from lexivox.data.classes import NUSCENES16, PANDASET9
@@ -18,12 +18,15 @@ from lexivox.data.visibility import seen_by_camera, seen_by_lidar
 from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.complete import MASKS_NOTE, LidarPlaces, voxel_classes
 from lexivox.evaluate.evaluation import Evaluation, Part
-from lexivox.evaluate.methods import FixedMap, MapAnswer
+from lexivox.evaluate.methods import FixedMap, MapAnswer, ModelMethod
 from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol
 from lexivox.evaluate.ray_depth import LidarRays, first_depth, lidar_rays, rendered_depth
 from lexivox.evaluate.run import evaluate
 from lexivox.evaluate.truth import sweep_points
+from lexivox.fields import DenseField
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.model import OccupancyModel
+from lexivox.teachers.vocabulary import embed, vocabulary
 
 GRID = VoxelGrid((-16.0, -16.0, -1.0), (1.0, 1.0, 1.0), (32, 32, 6), "ego")
 BOTH = (Occ3dProtocol(), DepthProtocol())
@@ -238,3 +241,49 @@ def test_the_definition_is_part_of_the_name():
     assert DepthProtocol(max_depth_m=40.0).scores[0] == "depth-rendered/1-40m"
     assert (DepthProtocol().name, DepthProtocol(max_depth_m=40.0).name) == ("depth", "custom")
     assert (Occ3dProtocol().name, Occ3dProtocol(path_s=3.0).name) == ("occ3d", "custom")
+
+
+# -------------------------------------------------------------------------------------------------- models
+
+
+class Plain(torch.nn.Module):
+    """Encodes nothing but the place."""
+
+    def forward(self, batch):
+        volume = batch.grid.centers().movedim(-1, 0)[None] / 8.0
+        return DenseField(batch.grid, volume.expand(batch.size, -1, -1, -1, -1))
+
+
+def model_of(**heads: int) -> OccupancyModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = {name: torch.nn.Linear(3, channels) for name, channels in heads.items()}
+    return OccupancyModel(GRID, Plain(), made, fit=(24, 40), free_class=17 if "semantic" in heads else None)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        {"occupancy": 2, "language": Words.dim},
+        {"density": 1, "language": Words.dim},
+        {"semantic": 18},
+        {"density": 1, "semantic": 17},
+    ],
+    ids=" and ".join,
+)
+def test_models_of_every_kind_are_scored(street, heads):
+    """Counts equal those of the model's own map, whichever heads made it."""
+    model = model_of(**heads)
+    words = embed(vocabulary({"car": ["car"], "driveable_surface": ["road"]}), Words()) if "language" in heads else None
+    table = evaluate({"model": ModelMethod(model, NUSCENES16, words)}, street, GRID, NUSCENES16, protocols=BOTH).table()
+    occupied, total = 0, 0
+    for sample in street:
+        prediction, true = model.predict(sample), sample.voxel_labels.label != 17
+        said = prediction.occupancy > prediction.threshold
+        occupied, total = occupied + int((said & true).sum()), total + int((said | true).sum())
+    assert table.value("model", "occ3d/none", "iou_occupied") == pytest.approx(occupied / total)
+    assert 0 < occupied < total
+    for protocol in table.protocols:
+        scores = table.rows[0].under(protocol)
+        assert scores.counts["samples"] == 4
+        assert any(value is not None for value in scores.values.values())
