@@ -439,6 +439,32 @@ def test_doctor_with_wrong_options(tiny_run, tmp_path, capsys):
     assert "nights" in refused(capsys, *doctor(tiny_run / "city", tmp_path), "--split", "nights")
 
 
+def test_doctor_of_a_folder_of_volumes(tmp_path, capsys):
+    import numpy as np
+
+    path = tmp_path / "gts" / "a" / "labels.npz"
+    path.parent.mkdir(parents=True)
+    volume = np.full((200, 200, 16), 17, dtype=np.uint8)
+    volume[:, :, 2], volume[50:60, 90:95, 3:6] = 11, 4  # a road and a car on it
+    np.savez_compressed(path, semantics=volume)
+    out = done(capsys, "doctor", "volumes", tmp_path / "gts", "--out", tmp_path / "out")
+    assert "format: Occ3D" in out
+    assert "usable" in out
+    np.savez_compressed(path, semantics=volume[:, :, ::-1])
+    assert cli.main(["doctor", "volumes", str(tmp_path / "gts"), "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert "ERROR    [axes] the floor lies along axis 2 of the file, backwards" in out
+    assert "what the doctor examines must be healthy; got the faults above. Mend them first." in err
+
+
+def test_doctor_of_volumes_with_options_of_recordings(tmp_path, capsys):
+    assert "a folder of volumes must hold .npz" in refused(capsys, "doctor", "volumes", tmp_path)
+    said = refused(capsys, "doctor", "volumes", tmp_path, "--split", "val")
+    assert "--split must be given with a recording; got it with 'volumes'. Leave it out." in said
+    said = refused(capsys, "doctor", "nuscenes", tmp_path, "--against", tmp_path)
+    assert "--against must be given with the kind 'volumes'; got a recording. Use --occupancy FOLDER." in said
+
+
 def test_missing_labels(run_copy, capsys):
     next((run_copy / "city").glob("v1.0-*/lidarseg.json")).unlink()
     assert "lidarseg" in refused(capsys, "evaluate", run_copy)

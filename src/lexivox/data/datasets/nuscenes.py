@@ -183,6 +183,11 @@ class NuscenesDataset:
     def fine_names(self) -> tuple[str, ...]:
         return self._extras.names()
 
+    def sweep_names(self, index: int) -> tuple[str, str]:
+        """What label files of other projects are named after: the token and the file of a keyframe's sweep."""
+        row, token = self._row(index)
+        return self._lidar_token(row), self._path(self._file(row, LIDAR, token)).name.split(".")[0]
+
     def _lidar_token(self, row: int) -> str:
         return bytes(self._tables.file_token[self._tables.keyframe[row, 0]]).decode()
 

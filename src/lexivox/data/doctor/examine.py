@@ -9,17 +9,16 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from lexivox.data.classes import ClassTable
+from lexivox.data.doctor.colour import check_colours
 from lexivox.data.doctor.edges import edge_views
 from lexivox.data.doctor.files import check_files
 from lexivox.data.doctor.pictures import birds_eye, contact_sheet
 from lexivox.data.doctor.projection import check_projection
 from lexivox.data.doctor.report import DoctorReport, Finding, Findings
+from lexivox.data.doctor.suspects import already_moved
 from lexivox.data.doctor.sweeps import check_ground, check_points, check_times, check_turns, check_views
 from lexivox.data.doctor.timing import motions
-from lexivox.data.doctor.volumes import check_labels
 from lexivox.data.types import Sample, SampleDataset
-from lexivox.data.volume_files import read_volume
 from lexivox.errors import DataError
 
 
@@ -50,14 +49,21 @@ def diagnose(dataset: SampleDataset, out_dir: Path | None, num_samples: int = 4)
         findings += _examine(read[index])
         if out_dir is not None:
             pictures += _draw(read[index], Path(out_dir))
-    findings += [*check_turns(list(read.values())), *_projection(dataset, read)]
+    findings += [*check_turns(list(read.values())), *_images(dataset, read)]
     return DoctorReport(dataset.name, len(dataset), tuple(findings), tuple(pictures))
 
 
-def _projection(dataset: SampleDataset, read: dict[int, Sample]) -> Findings:
+def _images(dataset: SampleDataset, read: dict[int, Sample]) -> Findings:
+    """Calibration and times first: colours mean something where points are found in images."""
     whole = {index: sample for index, sample in read.items() if sample.lidar.num_points}
-    views = [view for sample in whole.values() for view in edge_views(sample)]
-    return check_projection(views, motions(dataset, list(whole), list(whole.values())))
+    samples = list(whole.values())
+    views = [view for sample in samples for view in edge_views(sample)]
+    found = list(check_projection(views, motions(dataset, list(whole), samples), already_moved(samples)))
+    yield from found
+    if all(finding.severity != "error" for finding in found):
+        yield from check_colours(samples)
+    elif views:
+        yield Finding("unsure", "colours were not looked at: mend the faults above first and run again")
 
 
 def _spread(count: int, wanted: int) -> Sequence[int]:
@@ -91,30 +97,3 @@ def _draw(sample: Sample, folder: Path) -> list[Path]:
         paths.append(folder / f"{sample.token}-cameras.png")
         contact_sheet(sample, paths[1])
     return paths
-
-
-def with_volumes(report: DoctorReport, dataset: SampleDataset, folder: Path, num_samples: int = 4) -> DoctorReport:
-    """The report with what is found about label or prediction volumes of the data set's keyframes.
-
-    Args:
-        folder: holds ``**/TOKEN/labels.npz`` as Occ3D has them; a ``manifest.json`` beside one names another grid and
-            other classes.
-
-    Raises:
-        DataError: no volume of any keyframe is there.
-    """
-    paths = {path.parent.name: path for path in sorted(Path(folder).rglob("labels.npz"))}
-    known = [index for index, token in enumerate(dataset.tokens) if token in paths]
-    if not known:
-        raise DataError(
-            f"volumes must be in files such as {dataset.tokens[0]}/labels.npz; got none of {len(dataset)} keyframes. "
-            f"Check the folder: {folder}"
-        )
-    chosen = [known[place] for place in _spread(len(known), num_samples)]
-    files = [read_volume(paths[dataset.tokens[index]]) for index in chosen]
-    found: list[Finding] = [Finding("ok", f"volumes of {len(known)} of {len(dataset)} keyframes, {len(chosen)} read")]
-    table: ClassTable = dataset.classes  # type: ignore[assignment]
-    samples = [dataset[index] for index in chosen]
-    points = table if samples[0].point_labels is not None else None
-    results = check_labels(samples, [f.label for f in files], files[0].grid, files[0].classes, points)
-    return replace(report, findings=(*report.findings, *found, *results))

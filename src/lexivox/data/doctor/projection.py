@@ -23,6 +23,12 @@ MIN_AGREEMENT, MIN_ERRORS, MIN_RATIO, MIN_GAIN_ERRORS = 0.15, 3.5, 1.4, 2.5
 """A suspect is believed when without it views agree so well, by so many standard errors above chance, and better
 than they do as they are: by this ratio and by so many standard errors of the difference."""
 
+MIN_ERRORS_ALONE = 5.0
+"""Standard errors above chance for a single camera and a suspect that is one of hundreds of steps of a search."""
+
+MAX_SEARCHED = 8
+"""Views on which sizes of images are searched; the best is then compared with other suspects on all."""
+
 MIN_STRIPS = 5.0
 """Agreement on edges in fewer of the sixteen strips of the images is chance."""
 
@@ -43,20 +49,22 @@ class Culprit:
     after: Agreement
 
 
-def check_projection(views: Views, motion: Mapping[str, Motion]) -> Findings:
+def check_projection(views: Views, motion: Mapping[str, Motion], others: Iterable[Suspect] = ()) -> Findings:
     """What is wrong with the calibration and the images of some keyframes, all cameras together, then each.
 
     Args:
         views: of every camera of every keyframe.
         motion: of the car around the keyframes where neighbours tell it, by token.
+        others: further suspects, looked at when the views do not fit.
     """
-    given = agreement(views)
-    if given.num_edges < MIN_EDGES:
+    num_outlines = sum({view.token: len(view.edges) for view in views}.values())
+    if num_outlines < MIN_EDGES:
         if views:
-            text = f"only {given.num_edges} outlines of the sweep lie in images, too few to check the calibration"
+            text = f"the sweeps hold only {num_outlines} outlines of things, too few to check the calibration"
             yield Finding("unsure", text)
         return
-    culprit = investigate(views, motion)
+    given = agreement(views)
+    culprit = investigate(views, motion, chain(_elsewhere(views, motion), others))
     if culprit is not None:
         yield _error("all cameras", culprit)
         yield Finding("unsure", "single cameras were not looked at: mend this first and run again")
@@ -68,33 +76,45 @@ def check_projection(views: Views, motion: Mapping[str, Motion]) -> Findings:
     yield from _when(motion)
 
 
-def investigate(views: Views, motion: Mapping[str, Motion], others: Iterable[Suspect] = ()) -> Culprit | None:
-    """The fault that, undone, lets views agree clearly better; ``None`` where none does."""
+def investigate(
+    views: Views, motion: Mapping[str, Motion], others: Iterable[Suspect] = (), num_cameras: int = 1
+) -> Culprit | None:
+    """The fault that, undone, lets views agree clearly better; ``None`` where none does.
+
+    Args:
+        views: of one camera or of all.
+        motion: of the car around the keyframes, by token.
+        others: further suspects where views do not fit.
+        num_cameras: of the rig; a single one of several needs more evidence.
+    """
     given = agreement(views)
-    suspects = [turns(TURNS_DEG), slight_sizes(), _elsewhen(views, motion)]
+    suspects = [turns(TURNS_DEG), slight_sizes(), delays(motion)]
     if not fits(given):
-        suspects += [gross(), sizes(views[0]), others]
+        size = _best(views[:MAX_SEARCHED], sizes(views[0]))
+        suspects += [gross(), [size] if size is not None else (), others]
     best = _best(views, chain.from_iterable(suspects))
     if best is None:
         return None
     best = _best(views, chain([best], best.finer())) or best
     after = agreement([best.undo(view) for view in views])
-    return Culprit(best, given, after) if is_better(after, given) else None
+    is_alone = best.is_searched and len({view.camera for view in views}) < num_cameras
+    errors = MIN_ERRORS_ALONE if is_alone else MIN_ERRORS
+    return Culprit(best, given, after) if is_better(after, given, errors) else None
 
 
 def fits(found: Agreement) -> bool:
     return found.spread >= MIN_STRIPS and found.mean >= max(FITS, FITS_ERRORS * found.error)
 
 
-def is_better(after: Agreement, before: Agreement) -> bool:
+def is_better(after: Agreement, before: Agreement, errors: float = MIN_ERRORS) -> bool:
     """Well spread, clearly above chance, and clearly better than before."""
     if after.num_edges < MIN_EDGES or after.spread < MIN_STRIPS:
         return False
-    if after.mean < max(MIN_AGREEMENT, MIN_ERRORS * after.error):
+    if after.mean < max(MIN_AGREEMENT, errors * after.error):
         return False
-    if before.spread < MIN_STRIPS:
-        return True
-    return after.mean >= MIN_RATIO * before.mean and after.gain_over(before)[1] >= MIN_GAIN_ERRORS
+    if after.mean < MIN_RATIO * before.mean:
+        return False
+    return before.spread < MIN_STRIPS or after.gain_over(before)[1] >= MIN_GAIN_ERRORS
 
 
 def _best(views: Views, suspects: Iterable[Suspect]) -> Suspect | None:
@@ -109,9 +129,10 @@ def _best(views: Views, suspects: Iterable[Suspect]) -> Suspect | None:
     return best
 
 
-def _elsewhen(views: Views, motion: Mapping[str, Motion]) -> Iterable[Suspect]:
-    """Delays where neighbours tell the motion; stretches of road where nobody knows it."""
-    return delays(motion) if any(view.token in motion for view in views) else (travels(views),)
+def _elsewhere(views: Views, motion: Mapping[str, Motion]) -> Iterator[Suspect]:
+    """Where no neighbour tells how the car moves, it may have been anywhere along its road."""
+    if not any(view.token in motion for view in views):
+        yield travels(views)
 
 
 # -------------------------------------------------------------------------------------------------- findings
@@ -136,7 +157,7 @@ def _each_camera(views: Views, motion: Mapping[str, Motion]) -> Findings:
     weak = []
     for name in names:
         own = [view for view in views if view.camera == name]
-        culprit = investigate(own, motion, _exchanges(own, views))
+        culprit = investigate(own, motion, _exchanges(own, views), len(names))
         if culprit is not None:
             guilty.setdefault((culprit.suspect.fault, culprit.suspect.mend), []).append((name, culprit))
         elif not fits(agreement(own)):

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lexivox.data.doctor.edges import EdgeView
+from lexivox.data.doctor.edges import EdgeView, edge_views
+from lexivox.data.types import Sample
 from lexivox.geometry.transform import RigidTransform
 
 SIZE_STEP = 1.015
@@ -34,6 +35,11 @@ class Suspect:
     undo: Callable[[EdgeView], EdgeView]
     finer: Callable[[], Iterator[Suspect]] = lambda: iter(())
     credit: float = 1.0
+
+    @property
+    def is_searched(self) -> bool:
+        """True for one of hundreds of steps of a search, which finds a little in noise too."""
+        return self.fault in ("image-size", "cropped")
 
 
 def gross() -> tuple[Suspect, ...]:
@@ -70,6 +76,17 @@ def turns(degrees: Sequence[float]) -> Iterator[Suspect]:
     for angle in degrees:
         yield _turned("up axis of the car", angle, 2)
         yield _turned("left axis of the camera", angle, 0)
+
+
+def already_moved(samples: Sequence[Sample]) -> Iterator[Suspect]:
+    """Points that were in the ego frame before their reader moved them there."""
+    unmoved = {}
+    for sample in samples:
+        xyz = sample.ego_from_lidar.inverse().apply(sample.lidar.xyz.double()).float()
+        whole = replace(sample, lidar=replace(sample.lidar, xyz=xyz))
+        unmoved |= {(view.token, view.camera): view for view in edge_views(whole)}
+    mend = "take the points for ones in the ego frame already"
+    yield Suspect("lidar-frame", mend, lambda view: unmoved[view.token, view.camera])
 
 
 def swapped(view: EdgeView, other: EdgeView) -> EdgeView:
@@ -110,8 +127,6 @@ def _axes() -> Iterator[Suspect]:
 
 
 def _sweeps() -> Iterator[Suspect]:
-    ego = "take the points for ones in the ego frame already"
-    yield Suspect("lidar-frame", ego, _lidar_on_car(lambda pose: RigidTransform.identity()))
     for degrees in (90, -90, 180):
         turn = RigidTransform.from_yaw(torch.pi * degrees / 180)
         mend = f"turn the points by {degrees:+d} degrees about the LiDAR's vertical axis"

@@ -112,11 +112,11 @@ def check_turns(samples: Sequence[Sample]) -> Findings:
         return
     gaps_deg = [silent_deg(sample) for sample in samples]
     counts = [sample.lidar.num_points for sample in samples]
-    usual_deg, usual = median(gaps_deg), median(counts)
-    for sample, gap_deg, count in zip(samples, gaps_deg, counts, strict=True):
+    for k, (sample, gap_deg, count) in enumerate(zip(samples, gaps_deg, counts, strict=True)):
+        usual_deg, usual = (median(values[:k] + values[k + 1 :]) for values in (gaps_deg, counts))
         if gap_deg > usual_deg + MAX_GAP_DEG or count < MIN_SHARE * usual:
             text = (
-                f"{sample.token}: {count} points with a gap of {gap_deg:.0f} degrees, where sweeps usually have "
+                f"{sample.token}: {count} points with a gap of {gap_deg:.0f} degrees, where the others have "
                 f"{usual:.0f} and {usual_deg:.0f} degrees; fetch its file again"
             )
             yield Finding("warning", text, "truncated-files")

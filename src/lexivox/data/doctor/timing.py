@@ -64,7 +64,7 @@ def _step(dataset: SampleDataset, index: int, sample: Sample) -> tuple[RigidTran
     if not 0 <= index < len(dataset) or dataset.drives[index] != sample.drive:
         return None
     try:
-        other = dataset[index]
+        other = getattr(dataset, "without_images", dataset.__getitem__)(index)
     except DataError:  # it is reported where keyframes are read
         return None
     time_s = (other.timestamp_ns - sample.timestamp_ns) / 1e9

@@ -8,67 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped, UInt8
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
+from lexivox.data.doctor.readings import Reading, orders
 from lexivox.data.doctor.report import Finding, Findings
+from lexivox.data.doctor.structure import check_ground, check_numbers
 from lexivox.data.labels import occupancy_from_lidar
 from lexivox.data.types import FREE, IGNORED, OCCUPIED, Sample
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import GridFrame, VoxelGrid
 
+FRAMES: tuple[GridFrame, ...] = ("ego", "lidar")
+
 MIN_MARGIN = 0.06
 """Another reading counts when it fits better by this much: 1 is a perfect fit, 0 that of chance."""
+
+MIN_FLAT_MARGIN = 0.15
+"""The same for half a voxel along z alone: a road that lies on a border of voxels is hit now above, now below it."""
 
 MIN_FIT = 0.15
 """Below this no reading fits, and nothing can be said about axes."""
 
-AXES = "xyz"
+MAX_VOXELS = 150_000
+"""Observed voxels of a keyframe that are compared; more change nothing and cost time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A way to read a volume: axis k of the grid is axis ``order[k]`` of the file, backwards where flipped.
+class Observed:
+    """What a sweep says of voxels of a grid: which, and whether a return lies there or a ray passed."""
 
-    Attributes:
-        shift: of the grid in voxels.
-        frame: that of the grid.
-    """
-
-    order: tuple[int, int, int] = (0, 1, 2)
-    flipped: tuple[bool, bool, bool] = (False, False, False)
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    frame: GridFrame = "ego"
-
-    def apply(self, volume: Tensor) -> Tensor:
-        """The volume in the axes of the grid."""
-        return volume.permute(self.order).flip([axis for axis in range(3) if self.flipped[axis]])
-
-    def fault(self, given: Reading) -> str:
-        """Name of the fault of a file that was taken for ``given``: the grossest where there are several."""
-        if self.order != given.order or self.flipped != given.flipped:
-            return "axes"
-        return "frame" if self.frame != given.frame else "half-voxel"
-
-    def mend(self, given: Reading) -> str:
-        """What to do to a file that was taken for ``given``."""
-        steps = []
-        if self.order != given.order:
-            steps.append(f"transpose it with {self.order}")
-        if self.flipped != given.flipped:
-            axes = ", ".join(AXES[axis] for axis in range(3) if self.flipped[axis])
-            steps.append(f"turn {axes} around")
-        if self.frame != given.frame:
-            steps.append(f"take it for a volume in the '{self.frame}' frame, not '{given.frame}'")
-        if self.shift != given.shift:
-            parts = ", ".join(f"{s:+g}" for s in self.shift)
-            steps.append(f"move its grid by ({parts}) voxels: an index was taken for a corner where it is a centre")
-        return " and ".join(steps)
+    index: Int64[Tensor, "N 3"]
+    is_hit: Bool[Tensor, "N"]
 
 
 def check_labels(
@@ -77,8 +52,10 @@ def check_labels(
     grid: VoxelGrid,
     classes: ClassTable,
     point_classes: ClassTable | None = None,
-) -> Findings:
+) -> Generator[Finding, None, Reading | None]:
     """Compare volumes of classes, as they came from their files, with the sweeps of their keyframes.
+
+    Yields findings; its value is the reading that fits, ``None`` where none does.
 
     Args:
         samples: the keyframes, with ``point_labels`` if classes are to be checked too.
@@ -92,53 +69,44 @@ def check_labels(
     """
     if len(samples) != len(volumes):
         raise ShapeError(f"volumes must be as many as samples, {len(samples)}; got {len(volumes)}.")
-    strange = [n for v in volumes for n in v.unique().tolist() if not _is_class(n, classes)]
-    if strange:
-        text = f"numbers {sorted(set(strange))[:5]} are no classes of {classes.name}: choose its table"
-        yield Finding("error", text, "unknown-classes")
-        return
-    given = Reading(frame=grid.frame)
-    best = yield from _check_axes(samples, volumes, grid, classes, given)
-    if best is not None:
-        grid, volumes = replace(grid, frame=best.frame), [best.apply(v) for v in volumes]
+    volumes, usable = yield from check_numbers(volumes, classes)
+    if not usable:
+        return None
+    found = yield from _check_axes(samples, volumes, grid, classes, Reading(frame=grid.frame))
+    if found is not None:
+        grid, volumes = replace(grid, frame=found.frame), [found.apply(v) for v in volumes]
         yield from _check_free(samples, volumes, grid, classes)
-        if point_classes is not None:
+        if point_classes is not None and all(sample.point_labels is not None for sample in samples):
             yield from _check_classes(samples, volumes, grid, classes, point_classes)
-
-
-def _is_class(number: int, classes: ClassTable) -> bool:
-    return 0 <= number < classes.num_classes or number == classes.ignore
+        else:
+            yield from check_ground(volumes, classes)
+    return found
 
 
 def _check_axes(
     samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable, given: Reading
 ) -> Generator[Finding, None, Reading | None]:
-    """Yields findings; its value is the reading that fits, without the shift, or None."""
-    readings = [
-        Reading((a, b, c), (flip_a, flip_b, flip_c), frame=frame)
-        for frame in ("ego", "lidar")
-        for a, b, c in permutations(range(3))
-        for flip_a, flip_b, flip_c in product((False, True), repeat=3)
-        if tuple(volumes[0].shape[axis] for axis in (a, b, c)) == grid.shape
-    ]
+    """Yields findings; its value is the reading that fits."""
+    shape = tuple(volumes[0].shape)
+    readings = [r for frame in FRAMES for r in orders(shape, grid.shape, frame)]
     if not readings:
-        text = f"a volume of {tuple(volumes[0].shape)} has no reading on a grid of {grid.shape}"
+        text = f"a volume of {shape} has no reading on a grid of {grid.shape}"
         yield Finding("error", text, "shape")
         return None
     fits = {}
-    for frame in ("ego", "lidar"):
-        observed = [_observed(sample, grid, Reading(frame=frame)) for sample in samples]
+    for frame in FRAMES:
+        observed = [observe(sample, grid, Reading(frame=frame)) for sample in samples]
         fits |= {r: _fit(observed, volumes, classes, r) for r in readings if r.frame == frame}
     best = max(fits, key=fits.__getitem__)
     best = given if given in fits and fits[best] < fits[given] + MIN_MARGIN else best
-    moved = {}
-    for shift in product((-0.5, 0.0, 0.5), repeat=3):
-        if any(shift):
-            reading = replace(best, shift=shift)
-            moved[shift] = _fit([_observed(s, grid, reading) for s in samples], volumes, classes, reading)
-    shift = max(moved, key=moved.__getitem__)
-    found = replace(best, shift=shift) if moved[shift] > fits[best] + MIN_MARGIN else best
-    fit = max(moved[shift], fits[best]) if found.shift != (0.0, 0.0, 0.0) else fits[best]
+    shifted, fit = _shifted(samples, volumes, grid, classes, best)
+    gain = fit - fits[best]
+    is_flat = shifted.shift[:2] == (0.0, 0.0)
+    found = shifted if gain > (MIN_FLAT_MARGIN if is_flat else MIN_MARGIN) else best
+    if found is best and gain > MIN_MARGIN:
+        text = f"the volume would fit a little better half a voxel along z ({fit:.2f}, not {fits[best]:.2f})"
+        yield Finding("unsure", f"{text}: so it is, too, where the road lies on the border of two voxels")
+    fit = fit if found is shifted else fits[best]
     if fit < MIN_FIT:
         text = f"no reading of the volume fits the sweep ({fit:.2f}, chance is 0): is it of this keyframe?"
         yield Finding("error", text, "no-fit")
@@ -150,16 +118,35 @@ def _check_axes(
         now = f"{fits[given]:.2f}" if given in fits else "impossible"
         text = f"the volume does not fit the sweep ({now}) but would ({fit:.2f}): {found.mend(given)}"
         yield Finding("error", text, found.fault(given))
-    return best
+    return found
 
 
-def _fit(observed: Sequence[Tensor], volumes: Sequence[Tensor], classes: ClassTable, reading: Reading) -> float:
+def _shifted(
+    samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable, best: Reading
+) -> tuple[Reading, float]:
+    """The reading moved by half a voxel along every axis where that helps, one axis after the other; its fit."""
+
+    def fit(reading: Reading) -> float:
+        return _fit([observe(sample, grid, reading) for sample in samples], volumes, classes, reading)
+
+    fits = {best: fit(best)}
+    for axis in (0, 1, 2):
+        for half in (-0.5, 0.5):
+            shift = [*best.shift]
+            shift[axis] = half
+            moved = replace(best, shift=(shift[0], shift[1], shift[2]))
+            fits[moved] = fit(moved)
+        best = max(fits, key=fits.__getitem__)
+    return best, fits[best]
+
+
+def _fit(observed: Sequence[Observed], volumes: Sequence[Tensor], classes: ClassTable, reading: Reading) -> float:
     """Share of hit voxels that are occupied less that of passed voxels, over those that the file knows."""
     counts = torch.zeros(2, 2, dtype=torch.int64)  # (passed or hit by rays, free or occupied)
-    for truth, volume in zip(observed, volumes, strict=True):
-        label = reading.apply(volume)
-        counted = (label != classes.ignore) & (truth != IGNORED)
-        pair = 2 * (truth[counted] == OCCUPIED).long() + (label[counted] != classes.free).long()
+    for seen, volume in zip(observed, volumes, strict=True):
+        label = reading.pick(volume, seen.index)
+        counted = label != classes.ignore
+        pair = 2 * seen.is_hit[counted].long() + (label[counted] != classes.free).long()
         counts += torch.bincount(pair, minlength=4).reshape(2, 2)
     if not bool(counts.sum(1).all()):
         return 0.0
@@ -167,7 +154,15 @@ def _fit(observed: Sequence[Tensor], volumes: Sequence[Tensor], classes: ClassTa
     return float(share[1] - share[0])
 
 
-def _observed(sample: Sample, grid: VoxelGrid, reading: Reading) -> Tensor:
+def observe(sample: Sample, grid: VoxelGrid, reading: Reading) -> Observed:
+    """What the sweep of a keyframe says of the grid, moved and in the frame of a reading."""
+    seen = _volume(sample, grid, reading)
+    index = (seen != IGNORED).nonzero()
+    index = index[:: max(len(index) // MAX_VOXELS, 1)]
+    return Observed(index, seen[index[:, 0], index[:, 1], index[:, 2]] == OCCUPIED)
+
+
+def _volume(sample: Sample, grid: VoxelGrid, reading: Reading) -> UInt8[Tensor, "X Y Z"]:
     lower = [low + s * size for low, s, size in zip(grid.lower_m, reading.shift, grid.voxel_size_m, strict=True)]
     moved = VoxelGrid((lower[0], lower[1], lower[2]), grid.voxel_size_m, grid.shape, reading.frame)
     transform = grid_from_lidar(sample, moved)
@@ -178,7 +173,7 @@ def _check_free(samples: Sequence[Sample], volumes: Sequence[Tensor], grid: Voxe
     """Are free and ignored mixed up? What rays pass must be called free more often than what none reached."""
     passed, unseen = [], []
     for sample, label in zip(samples, volumes, strict=True):
-        observed = _observed(sample, grid, Reading(frame=grid.frame))
+        observed = _volume(sample, grid, Reading(frame=grid.frame))
         passed.append(label[observed == FREE])
         unseen.append(label[observed == IGNORED])
     here, there = torch.cat(passed), torch.cat(unseen)
