@@ -24,12 +24,12 @@ from lexivox.data.datasets import open_dataset
 from lexivox.data.dense_labels import DenseLabels
 from lexivox.data.doctor.readings import Reading
 from lexivox.data.doctor.structure import check_structure
+from lexivox.data.doctor.volume_reader import read_volume
 from lexivox.data.doctor.volumes import check_labels, observe
 from lexivox.data.formats import write_openoccupancy
 from lexivox.data.label_builder import LabelPolicy, build_labels
 from lexivox.data.synthetic import SyntheticDrive
 from lexivox.data.types import Sample
-from lexivox.data.volume_files import read_volume
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 

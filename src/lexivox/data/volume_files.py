@@ -1,14 +1,9 @@
-"""A volume from a file that may be wrong: nothing but the numbers is believed, the rest is what it claims.
-
-All formats of :mod:`lexivox.data.formats` and what ``lexivox labels`` writes; axes are left as a file has them, so
-that somebody can find out that they are swapped.
-"""
+"""Volumes of predictions, and what a manifest beside a volume claims of its grid and classes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from itertools import permutations
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,96 +11,21 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from lexivox.data.benchmark_classes import OCC3D, OPENOCCUPANCY, SEMANTICKITTI_VOXELS, SURROUNDOCC
+from lexivox.data.benchmark_classes import OCC3D
 from lexivox.data.classes import ClassTable
-from lexivox.data.formats import read_semantickitti_occupancy, read_semantickitti_voxels
-from lexivox.errors import DataError, LexivoxError
+from lexivox.errors import DataError, LexivoxError, ShapeError
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 
-ENDINGS = (".npz", ".npy", ".label", ".bin")
-"""Of files that may hold a volume."""
 
-BITS = ClassTable("occupied or not", ("free", "occupied"), 0, 255, frozenset(), ((0, 0, 0), (255, 255, 255)))
-"""What ``.bin`` volumes of SemanticKITTI tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeFile:
-    """Numbers of voxels, and the grid, classes and format that the file claims for them."""
-
-    label: Shaped[Tensor, "_ _ _"]
-    grid: VoxelGrid
-    classes: ClassTable
-    format: str
-
-
-def read_volume(path: Path) -> VolumeFile:
-    """A volume by the ending of its file and by its size.
-
-    ``.npz``: ``semantics`` (labels) or ``pred`` (predictions), Occ3D unless a ``manifest.json`` beside says else;
-    ``.npy``: a dense volume of Occ3D or SurroundOcc, or rows of OpenOccupancy (z, y, x, class) or SurroundOcc
-    (x, y, z, class); ``.label`` and ``.bin``: SemanticKITTI.
+def claimed(path: Path) -> tuple[VoxelGrid, ClassTable]:
+    """Grid and classes that a ``manifest.json`` claims for the volume beside it; those of Occ3D where there is none.
 
     Raises:
-        DataError: the file is missing, damaged or holds no volume.
+        DataError: it is damaged, or no manifest of ``lexivox labels``.
     """
-    if path.suffix in (".label", ".bin"):
-        return _semantickitti(path)
-    try:
-        with open(path, "rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            array = loaded if path.suffix == ".npy" else _member(loaded)
-    except (OSError, ValueError, StopIteration, EOFError, TypeError, KeyError) as error:
-        raise DataError(f"a volume must be an .npz or .npy of class numbers; got {error}. Check {path}") from None
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"a volume must hold numbers; got {array.dtype}. Check {path}")
-    numbers = torch.from_numpy(np.rint(array).astype(np.int64))
-    if numbers.ndim == 2 and numbers.shape[1] == 4:
-        return _rows(numbers, path)
-    if numbers.ndim != 3:
-        raise DataError(f"a volume must have three axes, or rows of four; got {tuple(numbers.shape)}. Check {path}")
-    grid, classes, name = _claimed(path.with_name("manifest.json"))
-    return VolumeFile(numbers, grid, classes, name)
-
-
-def _member(file) -> np.ndarray:
-    return file[next(name for name in ("semantics", "pred", *file.files) if name in file.files)]
-
-
-def _semantickitti(path: Path) -> VolumeFile:
-    if path.suffix == ".label":
-        label = read_semantickitti_voxels(path.parent, path.stem).label.long()
-        return VolumeFile(label, grids.SEMANTICKITTI, SEMANTICKITTI_VOXELS, "SemanticKITTI .label")
-    label = read_semantickitti_occupancy(path).long()
-    invalid = path.with_suffix(".invalid")
-    if invalid.exists():
-        label[read_semantickitti_occupancy(invalid) & (label == 0)] = BITS.ignore
-    return VolumeFile(label, grids.SEMANTICKITTI, BITS, "SemanticKITTI .bin")
-
-
-def _rows(rows: Tensor, path: Path) -> VolumeFile:
-    """The smallest grid that some order of its axes lets hold all rows; voxels without a row are free."""
-    if len(rows) == 0 or int(rows.min()) < 0:
-        raise DataError(f"rows of a volume must hold indices from 0 and a class; got {len(rows)} rows. Check {path}")
-    most = (rows[:, :3].amax(0) + 1).tolist()
-    for grid, classes, order, name in (
-        (grids.SURROUNDOCC, SURROUNDOCC, (0, 1, 2), "SurroundOcc rows (x, y, z, class)"),
-        (grids.OPENOCCUPANCY, OPENOCCUPANCY, (2, 1, 0), "OpenOccupancy rows (z, y, x, class)"),
-    ):
-        claimed = tuple(grid.shape[axis] for axis in order)
-        for shape in (claimed, *permutations(grid.shape)):
-            if all(m <= n for m, n in zip(most, shape, strict=True)):
-                assert classes.free is not None  # every table of a volume has one
-                volume = torch.full(shape, classes.free, dtype=torch.int64)
-                volume[rows[:, 0], rows[:, 1], rows[:, 2]] = torch.where(rows[:, 3] == 0, classes.ignore, rows[:, 3])
-                return VolumeFile(volume.permute(order), grid, classes, name)
-    raise DataError(f"rows of a volume must lie in a grid that is known; got indices up to {most}. Check {path}")
-
-
-def _claimed(path: Path) -> tuple[VoxelGrid, ClassTable, str]:
     if not path.exists():
-        return grids.OCC3D, OCC3D, "Occ3D"
+        return grids.OCC3D, OCC3D
     try:
         manifest = json.loads(path.read_text())
         grid, names = manifest["grid"], tuple(manifest["classes"]["names"])
@@ -114,6 +34,57 @@ def _claimed(path: Path) -> tuple[VoxelGrid, ClassTable, str]:
         table = ClassTable(
             manifest["classes"]["table"], names, free, manifest["unobserved"], frozenset(), ((0, 0, 0),) * len(names)
         )
-        return VoxelGrid(lower, size, tuple(grid["shape"]), grid["frame"]), table, "lexivox labels"  # type: ignore[arg-type]
+        return VoxelGrid(lower, size, tuple(grid["shape"]), grid["frame"]), table  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, LexivoxError) as error:
         raise DataError(f"a manifest must be one of lexivox labels; got {error!r}. Check {path}") from None
+
+
+PREDICTED = ("pred", "semantics")
+OBJECTS = ("instances",)
+
+
+def read_prediction(
+    path: Path, grid: VoxelGrid, who: str, names: tuple[str, ...] = PREDICTED
+) -> Shaped[Tensor, "X Y Z"]:
+    """The class volume of one sample: the first of ``names`` in an ``.npz``; of classes, its only array will do.
+
+    Args:
+        who: of what, for errors, such as ``"prediction of TOKEN"``.
+        names: :data:`PREDICTED` for classes, :data:`OBJECTS` for the objects of a panoptic volume.
+
+    What the file claims of its grid, in a ``manifest.json`` beside it or an array ``frame``, must be true of ``grid``.
+
+    Raises:
+        DataError: the file is damaged, holds no whole numbers, or claims another grid or frame.
+        ShapeError: another shape.
+    """
+    arrays = _arrays(path, who)
+    name = next((name for name in names if name in arrays), None)
+    if name is None and (len(arrays) != 1 or names == OBJECTS):
+        raise DataError(
+            f"{who} must hold an array {' or '.join(names)}; got {', '.join(arrays) or 'none'}. Check {path}"
+        )
+    volume = arrays[name or next(iter(arrays))]
+    if volume.dtype.kind not in "ui":
+        raise DataError(f"{who} must hold whole class numbers; got {volume.dtype}. Take the argmax. Check {path}")
+    if volume.shape != grid.shape:
+        turned = " Its axes look like z, y, x." if volume.shape == grid.shape[::-1] else ""
+        raise ShapeError(f"{who} must have the grid's shape {grid.shape}; got {volume.shape}.{turned} Check {path}")
+    _require_frame(path, grid, str(arrays["frame"]) if "frame" in arrays else None, who)
+    return torch.from_numpy(volume)
+
+
+def _arrays(path: Path, who: str) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{who} must be a readable .npz; got {reason}. Check {path}") from None
+
+
+def _require_frame(path: Path, grid: VoxelGrid, frame: str | None, who: str) -> None:
+    manifest = path.with_name("manifest.json")
+    other = claimed(manifest)[0] if manifest.exists() else None
+    if (other or grid) != grid or (frame or grid.frame) != grid.frame:
+        raise DataError(f"{who} must be on {grid}; got {other or f'frame {frame}'}. Convert it first: {path}")

@@ -16,8 +16,8 @@ from lexivox.data.doctor.pairs import check_pairs
 from lexivox.data.doctor.readings import Reading, orders
 from lexivox.data.doctor.report import FAULTS, DoctorReport
 from lexivox.data.doctor.structure import check_structure
+from lexivox.data.doctor.volume_reader import VolumeFile, read_volume
 from lexivox.data.synthetic import SyntheticDrive
-from lexivox.data.volume_files import VolumeFile, read_volume
 from lexivox.errors import DataError
 from lexivox.geometry.grid import OCC3D as GRID
 from lexivox.geometry.grid import VoxelGrid

@@ -12,9 +12,9 @@ from lexivox.data.doctor.readings import Reading
 from lexivox.data.doctor.report import DoctorReport, Finding
 from lexivox.data.doctor.structure import check_structure
 from lexivox.data.doctor.volume_pictures import before_and_after
+from lexivox.data.doctor.volume_reader import ENDINGS, VolumeFile, read_volume
 from lexivox.data.doctor.volumes import check_labels
 from lexivox.data.types import Sample, SampleDataset
-from lexivox.data.volume_files import ENDINGS, VolumeFile, read_volume
 from lexivox.errors import DataError
 from lexivox.geometry.grid import SEMANTICKITTI
 
@@ -39,7 +39,7 @@ def with_volumes(
     """The report with what is found about label or prediction volumes of the data set's keyframes.
 
     Args:
-        folder: holds volumes of any format of :func:`~lexivox.data.volume_files.read_volume`, named after sample,
+        folder: holds volumes of any format that :mod:`~lexivox.data.doctor.volume_reader` knows, named after sample,
             sweep, or drive and number.
         out_dir: folder for pictures of what the volumes say and what they would say once mended.
 

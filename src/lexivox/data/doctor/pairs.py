@@ -13,7 +13,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.doctor.readings import Reading, orders
 from lexivox.data.doctor.report import Finding, Findings
 from lexivox.data.doctor.structure import ground_numbers
-from lexivox.data.volume_files import VolumeFile
+from lexivox.data.doctor.volume_reader import VolumeFile
 
 MAX_VOXELS = 150_000
 MIN_IOU, MIN_RATIO = 0.1, 1.5

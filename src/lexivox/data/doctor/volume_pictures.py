@@ -11,8 +11,8 @@ from torch import Tensor
 from lexivox.data.collate import grid_from_lidar
 from lexivox.data.doctor.pictures import BACKGROUND, INK, depth_colors
 from lexivox.data.doctor.readings import Reading
+from lexivox.data.doctor.volume_reader import VolumeFile
 from lexivox.data.types import Sample
-from lexivox.data.volume_files import VolumeFile
 from lexivox.geometry.grid import VoxelGrid
 
 WIDTH, SIDE, TITLE, MAX_POINTS = 640, 200, 28, 8000
