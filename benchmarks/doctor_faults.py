@@ -168,7 +168,7 @@ NOT_THERE = {
         "a sweep missing",
     ),
     "nuscenes": ("images of the next", "images of the previous"),
-    "pandaset": ("images 0.5",),
+    "pandaset": ("images 0.5", "a sweep missing"),
     "city": ("images 0.5",),
 }
 """Faults that a recording cannot have: with one camera, with a LiDAR that is the frame of
