@@ -15,19 +15,25 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from finished_runs import seeded
 
 from lexivox.config import (
+    CameraDepthConfig,
     DenseConfig,
+    DepthBinsConfig,
+    DepthNetConfig,
     ExperimentConfig,
     LanguageConfig,
     LidarOccupancyConfig,
+    LiftSplatConfig,
     RayQueriesConfig,
     RaysConfig,
     RenderingConfig,
     SupervisionConfig,
+    VolumeConfig,
 )
 from lexivox.config_text import with_overrides
 from lexivox.data.synthetic import DriveSpec, write_nuscenes
@@ -40,11 +46,12 @@ from lexivox.recipes.occflownet import FREE, MOVING, occflownet_tiny
 from lexivox.recipes.weak import weak_tiny
 from lexivox.run_folder import load
 from lexivox.scoring import SCORES_FILE, EvaluateOptions
+from lexivox.supervision.prepared import PreparedSamples
 
 SEEDS = (0, 1, 2)
 TRAIN = [DriveSpec(300 + number, 11, "train") for number in range(12)]
 VAL = [DriveSpec(312 + number, 4, "val") for number in range(6)]
-STEPS, RAYS = 240, 2000
+STEPS, RAYS = 200, 2000
 SMALL = (f"train.steps={STEPS}", "encoder.image.image_hw=[96,176]")
 METRICS = {
     "mIoU none": ("occ3d/none", "miou"),
@@ -56,7 +63,7 @@ METRICS = {
     "moving IoU": ("occ3d-moving/camera", "iou"),
     "moving, right class": ("occ3d-moving/camera", "recall_class"),
     "trail": ("occ3d-moving/camera", "trail"),
-    "abs rel": ("lidar-depth", "abs_rel"),
+    "abs rel": (DepthProtocol().scores[0], "abs_rel"),
 }
 """Column -> protocol and name of the score. Of the trail and of the depth error less is better."""
 
@@ -64,18 +71,16 @@ METRICS = {
 # ------------------------------------------------------------------------------------------------ variants
 
 
-def rendering(reach: int, flow: str = "none", weights: str = "lidarseg_rays", **options: object) -> RenderingConfig:
+def rendering(reach: int, flow: str = "none", weights: str = "none", **options: object) -> RenderingConfig:
     moving = options.pop("moving", "none")
-    balanced = options.pop("balanced", False)
+    balanced = options.pop("balanced", True)
     rays = RaysConfig(reach=reach, per_sample=RAYS, moving=moving, class_weights=weights, balanced=balanced)
     known = {"behind_m": 4.0, "semantic": 1.0, "ending": 0.3, "flow": flow}
     return RenderingConfig(rays=rays, **{**known, **options})
 
 
 def queries(reach: int, flow: str = "none", semantic: float = 1.0) -> RayQueriesConfig:
-    rays = RaysConfig(
-        reach=reach, per_sample=RAYS, class_weights="lidarseg_rays" if semantic else "none", outside="keep"
-    )
+    rays = RaysConfig(reach=reach, per_sample=RAYS, balanced=semantic > 0, outside="keep")
     return RayQueriesConfig(rays=rays, flow=flow, occupied_weight=2.0, lovasz=1.0, semantic_weight=semantic)
 
 
@@ -84,7 +89,18 @@ def dense() -> DenseConfig:
 
 
 LANGUAGE = LanguageConfig(weight=3.0, voxel_weight=1.2)
-UNLABELLED_RENDERING = {"semantic": 0.0, "opacity": 0.1, "weights": "none"}
+
+
+UNLABELLED_RENDERING = {"semantic": 0.0, "opacity": 0.1, "balanced": False}
+PUBLISHED_LOSSES = {
+    "depth_loss": "mse",
+    "depth": 0.05,
+    "ending": 0.0,
+    "blend": "logits",
+    "weigh_depth": True,
+    "density": "sigmoid_per_metre",
+    "behind_m": None,
+}
 
 LABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
     "claims": {
@@ -103,22 +119,11 @@ LABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
         "render ±2 filter by speed": [rendering(2, moving="speed")],
     },
     "weights": {
-        "render ±2 flow, no class weights": [rendering(2, "boxes", "none")],
-        "render ±2 flow, weights of voxels": [rendering(2, "boxes", "occ3d_voxels")],
-        "render ±2 flow, balanced rays": [rendering(2, "boxes", "none", balanced=True)],
+        "render ±2 flow, rays as they come": [rendering(2, "boxes", balanced=False)],
+        "render ±2 flow, weights of rays": [rendering(2, "boxes", "lidarseg_rays", balanced=False)],
+        "render ±2 flow, weights of voxels": [rendering(2, "boxes", "occ3d_voxels", balanced=False)],
         "render ±2 flow, published losses": [
-            rendering(
-                2,
-                "boxes",
-                "occ3d_voxels",
-                depth_loss="mse",
-                depth=0.05,
-                ending=0.0,
-                blend="logits",
-                weigh_depth=True,
-                density="sigmoid_per_metre",
-                behind_m=None,
-            )
+            rendering(2, "boxes", "occ3d_voxels", balanced=False, **PUBLISHED_LOSSES),
         ],
     },
     "queries": {
@@ -133,9 +138,7 @@ LABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
 UNLABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
     "weak": {
         "weak: render ±2": [rendering(2, language=3.0, **UNLABELLED_RENDERING)],
-        "weak: render ±2, language at points": [rendering(2, **UNLABELLED_RENDERING), LANGUAGE],
         "weak: queries ±0": [queries(0, semantic=0.0), LANGUAGE],
-        "weak: queries ±1": [queries(1, semantic=0.0), LANGUAGE],
         "weak: queries ±2": [queries(2, semantic=0.0), LANGUAGE],
         "weak: queries ±2, flow of sweeps": [queries(2, "sweeps", semantic=0.0), LANGUAGE],
         "weak: queries + render ±2": [queries(2, semantic=0.0), rendering(2, **UNLABELLED_RENDERING), LANGUAGE],
@@ -159,7 +162,31 @@ def configs(city: Path) -> dict[str, dict[str, ExperimentConfig]]:
             for group, variants in groups.items()
         }
 
-    return {**runs(occflownet_tiny(str(city)), LABELLED), **runs(weak_tiny(str(city)), UNLABELLED)}
+    known = {**runs(occflownet_tiny(str(city)), LABELLED), **runs(weak_tiny(str(city)), UNLABELLED)}
+    return {**known, "encoders": encoders(known["claims"]["render ±2 flow"])}
+
+
+def encoders(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
+    """The same signals through other encoders; those that lift images by depth are taught depth too."""
+    image = config.encoder.image.model_copy(update={"num_levels": 1, "skip_levels": 1})
+    lifted = LiftSplatConfig(
+        image=image,
+        bins=DepthBinsConfig(far_m=37.0, count=36),
+        depth_net=DepthNetConfig(channels=48, aspp_channels=24),
+        context_channels=16,
+        volume=VolumeConfig(widths=(16, 32), blocks=(1, 1), joined_channels=16, channels=48),
+    )
+    stereo = lifted.model_copy(update={"past": 1, "stereo": True})
+    pixels = config.encoder.model_copy(update={"triplane": None})
+    signals = [*config.supervision, CameraDepthConfig()]
+    return {
+        name: config.changed(name=name, encoder=encoder, supervision=parts)
+        for name, encoder, parts in (
+            ("pixels and depths alone", pixels, config.supervision),
+            ("lift-splat, mono", lifted, signals),
+            ("lift-splat, stereo", stereo, signals),
+        )
+    }
 
 
 # ------------------------------------------------------------------------------------------------- running
@@ -180,13 +207,24 @@ def folder_of(out: Path, config: ExperimentConfig) -> Path:
     return out / f"{name}_seed{config.train.seed}"
 
 
+@cache
+def shared_samples(out: Path, is_labelled: bool) -> PreparedSamples:
+    """The training keyframes, read once for all runs of a kind: with everything that any of them may ask for."""
+    groups, signals = configs(out / "city"), LABELLED if is_labelled else UNLABELLED
+    config = next(iter(groups[next(iter(signals))].values()))
+    everything = [part for variants in signals.values() for parts in variants.values() for part in parts]
+    return Experiment(config.changed(supervision=everything), out, cache_dir=out / "cache").train_samples
+
+
 def trained(config: ExperimentConfig, out: Path, on_progress: OnProgress) -> None:
     """Train once; the processor's seconds are kept beside the weights."""
     folder = folder_of(out, config)
     if (folder / "seconds.json").exists():
         return
     run = Experiment(config, folder, cache_dir=out / "cache")
-    run.make_targets(lambda _, done, total: on_progress(f"targets {folder.name}", done, total))
+    run.train_samples = shared_samples(out, config.teacher is None)
+    if not run.train_samples.is_prepared:
+        run.make_targets(lambda _, done, total: on_progress("targets", done, total))
     started = time.process_time()
     run.train(lambda step, steps, terms: on_progress(f"training {folder.name}", step, steps))
     seconds = json.dumps({"training": time.process_time() - started}).encode()
@@ -208,12 +246,9 @@ def numbers(config: ExperimentConfig, out: Path) -> dict[str, float] | None:
     if not (folder / SCORES_FILE).exists():
         return None
     table = ScoreTable.from_json((folder / SCORES_FILE).read_text())
-    found = {name: number_of(table, *where) for name, where in METRICS.items()}
+    method = "student" if config.teacher else "supervised"
+    found = {name: table.value(method, *where) for name, where in METRICS.items()}
     return {**found, "seconds": json.loads((folder / "seconds.json").read_text())["training"]}
-
-
-def number_of(table: ScoreTable, protocol: str, metric: str) -> float:
-    raise NotImplementedError
 
 
 def report(groups: dict[str, dict[str, ExperimentConfig]], seeds: list[int], out: Path) -> str:
