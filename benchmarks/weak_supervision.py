@@ -151,6 +151,20 @@ UNLABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
 """No labels: a teacher's language instead."""
 
 
+LONG_STEPS = 600
+LONG = (
+    "render ±0",
+    "render ±2 filter",
+    "render ±2 flow",
+    "3D",
+    "3D + render ±2 flow",
+    "weak: render ±2",
+    "weak: queries ±2",
+    "weak: queries + render ±2",
+)
+"""Three times as many steps: what the others say, after the things that move have begun to be learnt."""
+
+
 def configs(city: Path) -> dict[str, dict[str, ExperimentConfig]]:
     """Every variant as a run, by group."""
     protocol = {"protocol": Occ3dProtocol()}
@@ -163,7 +177,17 @@ def configs(city: Path) -> dict[str, dict[str, ExperimentConfig]]:
         }
 
     known = {**runs(occflownet_tiny(str(city)), LABELLED), **runs(weak_tiny(str(city)), UNLABELLED)}
-    return {**known, "encoders": encoders(known["claims"]["render ±2 flow"])}
+    everything = {name: config for variants in known.values() for name, config in variants.items()}
+    return {
+        **known,
+        "encoders": encoders(everything["render ±2 flow"]),
+        "long": {f"{name}, long": longer(everything[name]) for name in LONG},
+    }
+
+
+def longer(config: ExperimentConfig) -> ExperimentConfig:
+    train = config.train.model_copy(update={"steps": LONG_STEPS})
+    return config.changed(name=f"{config.name}, long", train=train)
 
 
 def encoders(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
