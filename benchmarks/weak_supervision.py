@@ -1,6 +1,6 @@
 """The questions about OccFlowNet, and which weak supervision is best, answered by training small models.
 
-    python benchmarks/weak_supervision.py --out runs/questions                 # resumable; about 3 CPU hours
+    python benchmarks/weak_supervision.py --out runs/questions                 # resumable; about 2 CPU hours
     python benchmarks/weak_supervision.py --out runs/questions --group claims  # a part of it
     python benchmarks/weak_supervision.py --out runs/questions --table         # what is there so far
 
@@ -276,7 +276,7 @@ def numbers(config: ExperimentConfig, out: Path) -> dict[str, float] | None:
 
 
 def report(groups: dict[str, dict[str, ExperimentConfig]], seeds: list[int], out: Path) -> str:
-    """A table for each group: medians over seeds, and the spread of RayIoU."""
+    """A table for each group: medians and spreads over seeds."""
     columns = [*METRICS, "seconds"]
     lines = []
     for group, variants in groups.items():
@@ -293,7 +293,8 @@ def report(groups: dict[str, dict[str, ExperimentConfig]], seeds: list[int], out
 def cell(values: list[float], column: str) -> str:
     if column == "seconds":
         return f"{statistics.median(values):.0f}"
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+    middle, spread = f"{statistics.median(values):.3f}", f"({min(values):.3f}-{max(values):.3f})"
+    return f"{middle} {spread}" if len(values) > 1 else middle
 
 
 def main() -> None:

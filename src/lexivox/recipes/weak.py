@@ -37,7 +37,7 @@ def mixture(
     reach: int,
     rays: int,
     *,
-    flow: bool = False,
+    flow: Literal["none", "boxes", "sweeps"] = "sweeps",
     language: float = 3.0,
     rendering: bool = False,
     outside: Literal["drop", "keep"] = "keep",
@@ -47,19 +47,19 @@ def mixture(
     Args:
         reach: neighbouring keyframes on each side.
         rays: per sample and step.
-        flow: follow moving things by tracked boxes; without, the world is taken for static.
+        flow: where moving things of other keyframes are now: found in the sweeps themselves, without any label; by
+            tracked boxes; or the world is taken for static.
         language: weight of the teacher.
         rendering: render as many rays as well, for depth and the likelihood of their returns.
         outside: returns beyond the grid free what their rays pass, or are dropped.
     """
     chosen = RaysConfig(reach=reach, per_sample=rays, outside=outside)
-    motion = "boxes" if flow else "none"
     signals: list[SupervisionConfig] = [
-        RayQueriesConfig(rays=chosen, flow=motion, occupied_weight=2.0, lovasz=1.0),
+        RayQueriesConfig(rays=chosen, flow=flow, occupied_weight=2.0, lovasz=1.0),
         LanguageConfig(weight=language, voxel_weight=0.4 * language),
     ]
     if rendering:
-        signals.append(RenderingConfig(rays=chosen, flow=motion, behind_m=4.0, ending=0.3, opacity=0.1))
+        signals.append(RenderingConfig(rays=chosen, flow=flow, behind_m=4.0, ending=0.3, opacity=0.1))
     return signals
 
 
@@ -109,5 +109,5 @@ def weak_pandaset(
     return config.changed(
         name="weak_pandaset",
         heads=density_heads(),
-        supervision=mixture(reach=2, rays=2000, language=1.0),
+        supervision=mixture(reach=2, rays=2000, flow="none", language=1.0),
     )
