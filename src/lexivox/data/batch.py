@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from lexivox.data.motion import Motion
 from lexivox.data.sample import Boxes, LidarSweep, Movable, VoxelLabels
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
