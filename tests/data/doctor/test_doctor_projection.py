@@ -16,6 +16,8 @@ from lexivox.data.doctor.projection import check_projection
 from lexivox.data.doctor.timing import Motion, motions
 from lexivox.geometry.transform import RigidTransform
 
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+
 
 @pytest.fixture(scope="module")
 def kitti(realdata):
