@@ -492,7 +492,7 @@ def test_damaged_files(pattern, word, run_copy, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert status == 1
     assert word in out
-    assert "a recording must pass every check" in err
+    assert "what the doctor examines must be healthy" in err
     assert word in refused(capsys, "evaluate", run_copy)
     assert word in refused(capsys, "query", run_copy, "car")
     assert word in refused(capsys, "predict", run_copy, "--out", tmp_path)
