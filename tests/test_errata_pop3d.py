@@ -117,10 +117,9 @@ def test_losses_of_a_batch_are_those_of_its_rows():
     supervisions = (LidarOccupancy(target="dense", max_voxels=0), LanguageDistillation(loss="mse", outside="clamp"))
 
     def terms(chosen) -> tuple[dict[str, float], int]:
-        batch = collate(chosen, GRID)
-        found = {}
+        sensed, found = collate(chosen, GRID), {}
         for supervision in supervisions:
-            batch = supervision.prepare(batch, torch.Generator().manual_seed(0))
+            batch = supervision.prepare(sensed, torch.Generator().manual_seed(0))
             scene = Scene(CoordinateField(GRID, 0, len(chosen), torch.device("cpu")), heads, len(chosen))
             found |= {name: float(value.detach()) for name, value in supervision(scene, batch).items()}
         return found, len(batch.targets.language.xyz)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lexivox.config import ExperimentConfig, LanguageConfig, build_model, semantic_config
+from lexivox.config import ExperimentConfig, build_model, semantic_config
 from lexivox.config_text import load_config, same_run
 from lexivox.data.cache import FeatureCache
 from lexivox.data.classes import ClassTable
@@ -89,14 +89,8 @@ class Experiment:
         return open_engine(self.is_sharded)
 
     @property
-    def language(self) -> LanguageConfig | None:
-        """How the teacher is listened to, if it is: as the language supervision says, else in the usual way."""
-        said = next((s for s in self.config.supervision if isinstance(s, LanguageConfig)), None)
-        return said or (LanguageConfig() if any(s.uses_features for s in self.config.supervision) else None)
-
-    @property
     def uses_teacher(self) -> bool:
-        return self.language is not None
+        return self.config.language is not None
 
     @property
     def is_supervised(self) -> bool:
@@ -112,7 +106,7 @@ class Experiment:
             boxes=any(s.uses_boxes for s in signals),
             voxel_labels=any(s.uses_voxel_labels for s in signals),
         )
-        fit, language = self.config.image_fit, self.language
+        fit, language = self.config.image_fit, self.config.language
         if language is None:
             return PreparedSamples(dataset, fit, None)
         features = FeatureStore(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lexivox.data.types import Batch, LidarSweep
+from lexivox.data.types import Batch, LidarSweep, Targets
 from lexivox.encoders.lifted import LiftedDepth, LiftedField
 from lexivox.errors import ConfigError
 from lexivox.fields import DenseField
@@ -88,6 +88,6 @@ def test_the_right_depth_costs_least() -> None:
 def test_it_is_a_supervision_for_encoders_with_depth() -> None:
     supervision, batch = CameraDepth(), batch_of(ring(1))
     assert isinstance(supervision, Supervision)
-    assert supervision.prepare(batch, torch.Generator()) is batch
+    assert supervision.prepare(batch, torch.Generator()).targets == Targets()
     with pytest.raises(ConfigError, match="camera depth must be learnt by an encoder that lifts images; got one"):
         supervision(Scene(DenseField(GRID, torch.zeros(1, 1, *GRID.shape)), {}, 1), batch)

@@ -32,6 +32,7 @@ from lexivox.data.collate import collate
 from lexivox.data.types import Boxes, Clip, Sample, VoxelLabels
 from lexivox.errors import ConfigError
 from lexivox.geometry.transform import RigidTransform
+from lexivox.supervision.base import prepare_all
 from lexivox.train.loop import loss_terms
 
 DIM, SMALL = 8, HeadConfig(hidden=8)
@@ -115,8 +116,7 @@ def batch_and_model(config: ExperimentConfig, size: int = 2):
     signals = [supervision.build() for supervision in config.supervision]
     clips = [clip_of(config, number) for number in range(size)]
     batch, generator = collate(clips, config.grid.build()), torch.Generator().manual_seed(0)
-    for signal in signals:
-        batch = signal.prepare(batch, generator)
+    batch = prepare_all(signals, batch, generator)
     return batch, build_model(config, DIM, None), signals
 
 
@@ -146,6 +146,41 @@ def test_terms_are_named_after_their_signal():
     }  # fmt: skip
 
 
+def test_two_of_a_kind_have_their_own_targets():
+    """Neither hears of the other: each gives the terms that it gives alone, whoever stands before it."""
+    far, near = (RenderingConfig(rays=RaysConfig(per_sample=0, reach=reach)) for reach in (1, 0))
+    asked, tight = (RayQueriesConfig(rays=RAYS, places=PlacesConfig(num_free=n, snap=0.0)) for n in (6, 2))
+    batch, model, signals = batch_and_model(experiment([far, near, asked, tight]))
+    terms = loss_terms(model.eval(), signals, batch)
+    assert set(terms) == {f"{name}{end}" for name in ("render/depth", "rays/free", "rays/hit", "rays/unobserved")
+                          for end in ("", "#2")}  # fmt: skip
+    counts = [len(own.rays.batch) for own in batch.signal_targets[:2]]
+    assert counts[0] > counts[1] > 0
+    for signal, end in ((far, ""), (near, "#2")):  # all rays: nothing is drawn
+        alone, _, built = batch_and_model(experiment([signal]))
+        assert torch.equal(loss_terms(model, built, alone)["render/depth"], terms[f"render/depth{end}"])
+    free = [int((own.ray_occupancy.label == 0).sum()) for own in batch.signal_targets[2:]]
+    assert free[0] > 2 * free[1] > 0
+
+
+def test_a_signal_prepares_from_what_was_sensed():
+    """Points that one language signal leaves out still teach the other."""
+    kept, dropped = LanguageConfig(), LanguageConfig(outside="drop")
+    for order in ([kept, dropped], [dropped, kept]):
+        batch, _, _ = batch_and_model(experiment(order))
+        found = {s.outside: len(own.language.xyz) for s, own in zip(order, batch.signal_targets, strict=True)}
+        assert found["keep"] > found["drop"] > 0
+
+
+def test_language_signals_read_the_teacher_in_one_way():
+    fine, coarse = LanguageConfig(), LanguageConfig(outside="drop", weight=2.0)
+    assert experiment([fine, coarse]).language == fine
+    assert experiment([FULL_QUERIES]).language == fine
+    assert experiment([QUERIES]).language is None
+    with pytest.raises(ConfigError, match=r"read the teacher in one way; got different ones. Give all the same views,"):
+        _ = experiment([fine, LanguageConfig(views="each")]).language
+
+
 def test_signals_say_what_they_need():
     assert FULL_QUERIES.horizon == FULL_RENDERING.horizon == (-1, 1)
     assert RaysConfig(reach=3).horizon == (-3, -2, -1, 1, 2, 3)
@@ -161,8 +196,9 @@ def test_features_are_carried_along_only_where_somebody_asks():
     asked = [signal.build().choice.features for signal in (QUERIES, FULL_QUERIES, RENDERING, FULL_RENDERING)]
     assert asked == [False, True, False, True]
     batch, _, _ = batch_and_model(experiment([RENDERING]), size=1)
-    assert batch.targets.rays.feature is None
-    assert batch.targets.rays.label is not None
+    (own,) = batch.signal_targets
+    assert own.rays.feature is None
+    assert own.rays.label is not None
 
 
 def test_nothing_leaks_through_images():
@@ -183,7 +219,7 @@ def test_flow_moves_what_boxes_hold():
     xyz = []
     for config in (still, flow):
         batch, _, _ = batch_and_model(experiment([config]), size=1)
-        xyz.append(batch.targets.ray_occupancy.xyz)
+        xyz.append(batch.signal_targets[0].ray_occupancy.xyz)
     assert xyz[0].shape != xyz[1].shape or not torch.equal(xyz[0], xyz[1])
 
 

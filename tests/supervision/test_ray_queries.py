@@ -152,8 +152,8 @@ def test_terms_of_geometry_are_one_weighted_mean():
 
 
 def test_points_without_a_label_teach_no_class():
+    raw = collate([make_sample(0), make_sample(1)], GRID).targets.point_label
     batch = prepared(RayQueries(semantic_weight=1.0))
-    raw = batch.targets.point_label
     assert bool((raw == 0).any())
     assert 0 not in batch.targets.ray_semantic.label
     assert IGNORED in batch.targets.ray_semantic.label

@@ -277,7 +277,7 @@ def test_training_steps_learn_from_found_boxes(street):
     batch = steps[[steps.index(part) for part in range(5)].index(2)]
     assert len(batch.boxes[0].track) >= 3
     assert all(len(moment.boxes[0].track) >= 3 for moment in batch.around)
-    assert batch.targets.ray_occupancy is not None
+    assert batch.signal_targets[0].ray_occupancy is not None
 
 
 def test_without_neighbours_nothing_moves():

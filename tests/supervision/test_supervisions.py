@@ -150,8 +150,9 @@ def test_balanced_voxels_weigh_as_the_teachers_points_inside():
     known = sample.point_features
     heavy = torch.arange(1.0, len(known.index) + 1)
     sample = replace(sample, point_features=replace(known, weight=heavy))
-    batch = LidarOccupancy(max_voxels=0, balance=1.0).prepare(collate([sample], GRID), generator())
-    target, language = batch.targets.occupancy, batch.targets.language
+    sensed = collate([sample], GRID)
+    target = LidarOccupancy(max_voxels=0, balance=1.0).prepare(sensed, generator()).targets.occupancy
+    language = sensed.targets.language
     index = GRID.index_from_xyz(target.xyz)
     for row in (target.label == OCCUPIED).nonzero()[:, 0].tolist():
         inside = (GRID.index_from_xyz(language.xyz) == index[row]).all(dim=-1)

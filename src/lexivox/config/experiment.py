@@ -11,7 +11,7 @@ from lexivox.config.base import Config
 from lexivox.config.data import DataConfig, GridConfig
 from lexivox.config.lifting import LiftSplatConfig
 from lexivox.config.network import CameraEncoderConfig, HeadsConfig
-from lexivox.config.supervision import SemanticConfig, SupervisionConfig
+from lexivox.config.supervision import LanguageConfig, SemanticConfig, SupervisionConfig
 from lexivox.config.teacher import TeacherConfig
 from lexivox.config.training import AugmentConfig, TrainConfig
 from lexivox.errors import ConfigError
@@ -70,6 +70,23 @@ class ExperimentConfig(Config):
 
         asked = [offset for signal in self.supervision for offset in signal.horizon]
         return Horizon.of(asked, self.encoder.image_offsets)
+
+    @property
+    def language(self) -> LanguageConfig | None:
+        """How the teacher is listened to, if it is: as the language signal says, else in the usual way.
+
+        Raises:
+            ConfigError: two signals want its features in different ways; they are made once.
+        """
+        said = [signal for signal in self.supervision if isinstance(signal, LanguageConfig)]
+        if any(signal.reading != said[0].reading for signal in said):
+            raise ConfigError(
+                "language signals of a run must read the teacher in one way; got different ones. "
+                f"Give all the same {', '.join(said[0].reading)}."
+            )
+        if said:
+            return said[0]
+        return LanguageConfig() if any(signal.uses_features for signal in self.supervision) else None
 
     @property
     def finds_boxes(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -48,6 +48,11 @@ class LanguageConfig(Signal):
     @property
     def uses_features(self) -> bool:
         return True
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What the features of points depend on, whatever is learnt from them."""
+        return self.model_dump(exclude={"kind", "loss", "weight", "voxel_weight", "outside"})
 
     def build(self) -> Supervision:
         from lexivox.supervision.language import LanguageDistillation

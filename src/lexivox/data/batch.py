@@ -112,7 +112,9 @@ class Moment(Movable):
 
 @dataclass(frozen=True, slots=True)
 class Targets(Movable):
-    """What a model is trained towards. Each part is ``None`` when no supervision asked for it.
+    """What a signal is trained towards. Each part is ``None`` when it did not ask for it.
+
+    Before signals prepare, ``language`` and ``point_label`` are what was sensed.
 
     Attributes:
         occupancy: FREE, OCCUPIED or IGNORED at voxels, from LiDAR rays.
@@ -150,6 +152,7 @@ class Batch(Movable):
         around: neighbouring keyframes, ascending; those that at least one sample has.
         boxes: of each sample, in the grid's frame.
         voxel_labels: of each sample; all IGNORED where only others have them.
+        signal_targets: of each training signal, in their order; two of a kind have two.
     """
 
     grid: VoxelGrid
@@ -161,6 +164,7 @@ class Batch(Movable):
     around: tuple[Moment, ...] = ()
     boxes: tuple[Boxes, ...] | None = None
     voxel_labels: tuple[VoxelLabels, ...] | None = None
+    signal_targets: tuple[Targets, ...] = ()
 
     @property
     def size(self) -> int:

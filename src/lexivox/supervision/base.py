@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lexivox.data.types import Batch, LabelledPoints
+from lexivox.data.types import Batch, LabelledPoints, Targets
 from lexivox.model import Scene
 
 
 @runtime_checkable
 class Supervision(Protocol):
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with this supervision's targets filled in; runs on the CPU, in the data workers."""
+        """The batch with this supervision's targets, and no others; runs on the CPU, in the data workers."""
         ...
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         """Named loss terms, each already weighted; their sum is what training minimises."""
         ...
+
+
+def prepare_all(signals: Sequence[Supervision], batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch with the targets of every signal. Each prepares from what was sensed, none from another's targets."""
+    own = tuple(signal.prepare(batch, generator).targets for signal in signals)
+    return replace(batch, targets=Targets(), signal_targets=own)
 
 
 def nothing_from(scene: Scene, head: str, batch: Batch) -> Tensor:

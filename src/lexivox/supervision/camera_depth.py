@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.data.depth_maps import PixelRule, depth_maps
-from lexivox.data.types import Batch
+from lexivox.data.types import Batch, Targets
 from lexivox.encoders.lifted import LiftedDepth, LiftedField
 from lexivox.errors import ConfigError
 from lexivox.model import Scene
@@ -30,7 +30,7 @@ class CameraDepth:
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Nothing: the returns are in the batch, and the cells are known only to the encoder."""
-        return batch
+        return replace(batch, targets=Targets())
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(scene.field, LiftedField):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, VoxelLabels
+from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, Targets, VoxelLabels
 from lexivox.errors import DataError, ShapeError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
@@ -57,7 +57,7 @@ class DenseLabels:
             self._choose(batch.grid, labels, item, generator) for item, labels in enumerate(batch.voxel_labels or ())
         ]
         dense = join_points(chosen) if chosen else None
-        return replace(batch, targets=replace(batch.targets, dense=dense))
+        return replace(batch, targets=Targets(dense=dense))
 
     def _choose(self, grid: VoxelGrid, labels: VoxelLabels, item: int, generator: torch.Generator) -> LabelledPoints:
         if labels.grid != grid:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexivox.data.types import Batch, LanguageTargets
+from lexivox.data.types import Batch, LanguageTargets, Targets
 from lexivox.errors import ConfigError, DataError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import clamp_to_grid, scatter_mean
@@ -50,7 +50,7 @@ class LanguageDistillation:
             )
         points = self._placed(batch.grid, batch.targets.language)
         voxels = voxel_means(batch.grid, points, batch.size) if self.voxel_weight else None
-        return replace(batch, targets=replace(batch.targets, language=points, language_voxels=voxels))
+        return replace(batch, targets=Targets(language=points, language_voxels=voxels))
 
     def _placed(self, grid: VoxelGrid, points: LanguageTargets) -> LanguageTargets:
         if self.outside == "clamp":

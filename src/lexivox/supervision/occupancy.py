@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from lexivox.data.labels import Border, occupancy_from_lidar, training_occupancy_dense
-from lexivox.data.types import FREE, OCCUPIED, Batch, LabelledPoints, LanguageTargets
+from lexivox.data.types import FREE, OCCUPIED, Batch, LabelledPoints, LanguageTargets, Targets
 from lexivox.model import Scene
 from lexivox.supervision.voxels import choose_voxels, class_terms, unobserved_term
 
@@ -53,7 +53,7 @@ class LidarOccupancy:
         volumes = [self._target(batch, item) for item in range(batch.size)]
         chosen = choose_voxels(batch, volumes, self.max_voxels, generator)
         chosen = replace(chosen, weight=self._weights(batch, chosen))
-        return replace(batch, targets=replace(batch.targets, occupancy=chosen))
+        return replace(batch, targets=Targets(occupancy=chosen))
 
     def _target(self, batch: Batch, item: int) -> UInt8[Tensor, "X Y Z"]:
         xyz = batch.lidar.xyz[batch.lidar.batch == item]

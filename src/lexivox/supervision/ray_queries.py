@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lexivox.data.labels import occupancy_from_lidar
 from lexivox.data.motion import Motion
-from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, LanguageTargets, Rays
+from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, LanguageTargets, Rays, Targets
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, feature_cosine, lovasz_softmax
 from lexivox.supervision.base import join_points, nothing_from
@@ -71,8 +71,7 @@ class RayQueries:
         occupancy = join_points([free, hits, *self._unobserved(batch, generator)])
         if self.veto:
             occupancy = occupied_wins(batch.grid, occupancy, batch.lidar.xyz, batch.lidar.batch)
-        targets = replace(
-            batch.targets,
+        targets = Targets(
             ray_occupancy=occupancy,
             ray_semantic=self._semantic(rays, hits, row),
             ray_language=self._language(rays, hits, row),

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lexivox.data.motion import Motion
-from lexivox.data.types import IGNORED, Batch, Rays
+from lexivox.data.types import IGNORED, Batch, Rays, Targets
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.model import Scene
 from lexivox.ops.losses import DepthLoss, cross_entropy, depth_loss, feature_cosine, langocc_loss, weighted_mean
@@ -74,15 +74,13 @@ class Rendering:
     language_loss: Literal["cosine", "langocc"] = "cosine"
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        targets = replace(batch.targets, rays=self.choice.of_batch(batch, generator))
-        if self.motion:
-            targets = replace(targets, motion=self.motion(batch))
-        return replace(batch, targets=targets)
+        motion = self.motion(batch) if self.motion else None
+        return replace(batch, targets=Targets(rays=self.choice.of_batch(batch, generator), motion=motion))
 
     def __call__(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         rays = batch.targets.rays
         assert rays is not None, "prepare() fills it"
-        motion = batch.targets.motion if self.motion else None
+        motion = batch.targets.motion
         known, returned = _with_counterpart(rays, motion, batch.grid, self.optics.follow)
         follow = march_sampled if self.optics.sampling else march
         followed = follow(scene, batch.grid, known, motion, self.optics)

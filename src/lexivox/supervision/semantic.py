@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from lexivox.data.labels import semantic_from_lidar
-from lexivox.data.types import IGNORED, Batch, LabelledPoints
+from lexivox.data.types import IGNORED, Batch, LabelledPoints, Targets
 from lexivox.errors import DataError
 from lexivox.model import Scene
 from lexivox.supervision.voxels import choose_voxels, class_terms, unobserved_term
@@ -50,7 +50,7 @@ class LabelledSemantics:
         order = torch.randperm(len(label), generator=generator)
         rows = order[inside[order]][: self.max_points or None]
         points = LabelledPoints(batch.lidar.xyz[rows], batch.lidar.batch[rows], self._without_noise(label[rows]))
-        return replace(batch, targets=replace(batch.targets, semantic=chosen, semantic_points=points))
+        return replace(batch, targets=Targets(semantic=chosen, semantic_points=points))
 
     def _without_noise(self, label: Tensor) -> Tensor:
         return torch.where(label == self.ignore_label, IGNORED, label)

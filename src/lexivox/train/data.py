@@ -20,7 +20,7 @@ from lexivox.data.transforms import Augment, each_sample
 from lexivox.data.types import Batch, Clip, PointFeatures, Sample
 from lexivox.errors import ConfigError
 from lexivox.geometry.grid import VoxelGrid
-from lexivox.supervision.base import Supervision
+from lexivox.supervision.base import Supervision, prepare_all
 from lexivox.train.stop import ignore_signals
 
 
@@ -84,9 +84,7 @@ class TrainingSteps(Dataset[Batch]):
         generators = [torch.Generator().manual_seed(self.seed_of(part) + i) for i in range(self.micro_batch)]
         drawn = [self._drawn(self.index(first + i), generator) for i, generator in enumerate(generators)]
         batch = self.augment.of_batch(collate(drawn, self.grid), generators[0])
-        for supervision in self.supervisions:
-            batch = supervision.prepare(batch, generators[0])
-        return batch
+        return prepare_all(self.supervisions, batch, generators[0])
 
     def seed_of(self, part: int) -> int:
         """Of the first sample of a part; the next one has the next seed, whatever the size of parts."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -284,19 +285,18 @@ class Losses(nn.Module):
 
 
 def loss_terms(model: OccupancyModel, supervisions: Sequence[Supervision], batch: Batch) -> dict[str, Tensor]:
-    """Every supervision's terms on one batch.
-
-    Raises:
-        DataError: two supervisions give a term of the same name.
-    """
+    """Every supervision's terms on one batch; where two give a term of one name, the second is ``name#2``."""
     scene = model.encode(batch)
     terms: dict[str, Tensor] = {}
-    for supervision in supervisions:
-        for name, value in supervision(scene, batch).items():
-            if name in terms:
-                raise DataError(f"loss terms must have different names; got '{name}' twice. Remove one.")
-            terms[name] = value
+    for supervision, own in zip(supervisions, batch.signal_targets, strict=True):
+        for name, value in supervision(scene, replace(batch, targets=own)).items():
+            terms[_unused(name, terms)] = value
     return terms
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    names = chain([name], (f"{name}#{number}" for number in count(2)))
+    return next(one for one in names if one not in taken)
 
 
 @contextmanager
