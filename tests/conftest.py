@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from jaxtyping import config, install_import_hook
+from jaxtyping import install_import_hook
 
 if not torch.cuda.is_available():  # read when triton is imported: its kernels run on CPU tensors, slowly
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -81,11 +81,3 @@ def browser() -> Iterator[Any]:
         chromium = driver.chromium.launch(executable_path=path, args=flags)
         yield chromium
         chromium.close()
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Shapes go unchecked: a search that calls small functions a hundred thousand times takes minutes otherwise."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)

@@ -75,7 +75,6 @@ def test_demo_goes_on_and_names_its_files(run_copy, monkeypatch, capsys):
     assert (run_copy / "metrics.json").is_file()
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 def test_doctor(tiny_run, tmp_path, capsys):
     out = done(capsys, "doctor", "nuscenes", tiny_run / "city", "--split", "val", "--out", tmp_path, "--samples", "1")
     assert "2 keyframes" in out

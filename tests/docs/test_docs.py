@@ -77,7 +77,6 @@ def test_commands_of_the_pages_parse(name, words):
 RUNNABLE = [(n, w) for n, w in COMMANDS if any(p.startswith("runs/demo") for p in w) and w[0] not in SERVES]
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(("name", "words"), RUNNABLE, ids=lambda part: part if isinstance(part, str) else part[0])
 def test_commands_about_the_demo_run(name, words, request, tmp_path, monkeypatch, capsys):
     fixture = "run_copy" if words[0] in WRITES else "tiny_run"

@@ -15,8 +15,6 @@ from lexivox.data.doctor.pictures import depth_colors
 from lexivox.data.doctor.sweeps import check_ground, check_points, check_times, check_turns, check_views
 from lexivox.geometry.transform import RigidTransform
 
-pytestmark = pytest.mark.usefixtures("unchecked_shapes")
-
 
 @pytest.fixture(scope="module")
 def drive(realdata):

@@ -10,8 +10,6 @@ import torch
 from lexivox.data.datasets import open_dataset
 from lexivox.data.doctor.colour import _groups, _verdict, check_colours
 
-pytestmark = pytest.mark.usefixtures("unchecked_shapes")
-
 
 @pytest.fixture(scope="module")
 def sample(realdata):

@@ -22,8 +22,6 @@ from lexivox.errors import DataError
 from lexivox.geometry.grid import OCC3D as GRID
 from lexivox.geometry.grid import VoxelGrid
 
-pytestmark = pytest.mark.usefixtures("unchecked_shapes")
-
 ROAD, CAR, FREE = OCC3D.index_of("driveable_surface"), OCC3D.index_of("car"), OCC3D.free
 
 

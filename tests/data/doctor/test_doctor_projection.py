@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from lexivox.data.datasets import open_dataset
-from lexivox.data.doctor.edges import NUM_SECTORS, NUM_STRIPS, Agreement, agreement, edge_views
+from lexivox.data.doctor.agreement import NUM_STRIPS, Agreement, agreement
+from lexivox.data.doctor.edges import NUM_SECTORS, edge_views
 from lexivox.data.doctor.projection import check_projection
-from lexivox.data.doctor.timing import Motion, motions
+from lexivox.data.doctor.suspects import already_moved, gross, sizes, slight_sizes, turns
+from lexivox.data.doctor.timing import Motion, delays, motions
 from lexivox.geometry.transform import RigidTransform
-
-pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+from tests.reference.agreement import slow_agreement
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +106,33 @@ def test_an_image_of_nothing_is_a_misfit_and_no_cloud_is_unsure(kitti):
 
 def test_agreement_is_a_mean_with_a_jackknife_error():
     # Two sectors of 3 and 1 edges with sums 6 and 0: mean 6/4 = 1.5; left out: 0/1 = 0 and 6/3 = 2.
-    total, count = torch.zeros(NUM_SECTORS), torch.zeros(NUM_SECTORS)
+    total, count = torch.zeros(NUM_SECTORS).double(), torch.zeros(NUM_SECTORS).double()
     total[0], count[0], count[1] = 6.0, 3.0, 1.0
-    strips = torch.zeros(NUM_STRIPS)
+    strips = torch.zeros(NUM_STRIPS).double()
     strips[0], strips[1] = 3.0, 1.0
     found = Agreement(total, count, strips)
     assert found.mean == pytest.approx(1.5)
     assert found.spread == pytest.approx(16 / 10)
     # The other 358 leave the mean at 1.5: squares of 0, 2 and 358 times 1.5 about their mean.
-    without = torch.tensor([0.0, 2.0] + [1.5] * (NUM_SECTORS - 2))
+    without = torch.tensor([0.0, 2.0] + [1.5] * (NUM_SECTORS - 2)).double()
     expected = (without - without.mean()).square().sum() * (NUM_SECTORS - 1) / NUM_SECTORS
     assert found.error == pytest.approx(float(expected) ** 0.5)
     assert found.gain_over(found) == (0.0, 0.0)
+
+
+def test_all_suspects_at_once_agree_as_one_after_the_other(kitti):
+    _, samples, motion = kitti
+    views = [view for sample in samples[:2] for view in edge_views(sample)]
+    searched = [*turns([-1.0, 0.5, 2.0]), slight_sizes(), *sizes(views[0]), *delays(motion)]
+    for some in (*searched, *gross(), *already_moved(samples)):
+        together = agreement([some.undo(view) for view in views])
+        for k in range(0, len(some.mends), 37):
+            alone = slow_agreement([some.one(k).undo(view) for view in views])
+            at_once = together[k] if together.mean.ndim else together
+            for name in ("total", "count", "strips"):
+                torch.testing.assert_close(getattr(at_once, name), getattr(alone, name), rtol=1e-9, atol=1e-9)
+            for name in ("mean", "error", "spread"):
+                torch.testing.assert_close(getattr(at_once, name), getattr(alone, name))
 
 
 def test_a_view_agrees_where_edges_lie_on_a_post(kitti):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,22 +86,26 @@ def colours_of(sample: Sample, teacher: StreetTeacher) -> list[Colours]:
     for view in sample.views:
         uv, _, visible = project(sample, view)
         chroma = torch.full((len(uv),), torch.nan)
-        pixel = uv[visible].long()
-        smooth = F.avg_pool2d(view.image.float()[None], 5, 1, 2)[0]
-        chroma[visible] = _chroma(smooth[:, pixel[:, 1], pixel[:, 0]])
+        chroma[visible] = _chroma(_smooth(view.image, uv[visible].long()))
         votes = torch.tensor(list(_witnesses(view, uv[visible], height_m[visible], chroma[visible], teacher)))
         found.append(Colours(view.name, float(votes.clamp(-1, 1).sum()), chroma))
     return found
 
 
+def _smooth(image: UInt8[Tensor, "3 H W"], pixel: Int64[Tensor, "N 2"]) -> Float[Tensor, "3 N"]:
+    """Mean colour of the five by five pixels around each; black beyond the border."""
+    padded = F.pad(image, (2, 2, 2, 2))
+    near = [padded[:, pixel[:, 1] + down, pixel[:, 0] + right].float() for down in range(5) for right in range(5)]
+    return torch.stack(near).mean(0)
+
+
 def _witnesses(
     view: CameraView, uv: Tensor, height_m: Tensor, chroma: Tensor, teacher: StreetTeacher
 ) -> Iterator[float]:
-    image = view.image.float().clamp(0, 255).byte()
-    as_is, exchanged = teacher.probs(torch.stack([image, image.flip(0)]))
+    as_is, exchanged = teacher.probs(torch.stack([view.image, view.image.flip(0)]))
     entropy = [-(prob * prob.clamp_min(1e-4).log()).sum(0).mean() for prob in (as_is, exchanged)]
     yield float(entropy[1] - entropy[0]) / SURE
-    ground = uv[height_m < MAX_GROUND_M] / uv.new_tensor([image.shape[2], image.shape[1]])
+    ground = uv[height_m < MAX_GROUND_M] / uv.new_tensor([view.image_hw[1], view.image_hw[0]])
     if len(ground):
         right = [_ground_log_prob(prob, ground, teacher) for prob in (as_is, exchanged)]
         yield (right[0] - right[1]) / RIGHT

@@ -8,8 +8,7 @@ needs neither labels nor a network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lexivox.data.types import CameraView, Sample
-from lexivox.geometry.camera import pixels_from_cam
 from lexivox.geometry.transform import RigidTransform
 
 ROW_RAD, GAP_RAD, DEPTH_RATIO, NEAREST_M = 0.005, 0.02, 0.8, 2.5
@@ -30,14 +28,15 @@ GRADIENT_WIDTH = 800
 BESIDE_PX = (10, 14, 18, 23, 28, 32)
 """Left and right of a pixel of the shrunk image: too far to be the same edge, near enough to be alike."""
 
-BORDER, MIN_DEPTH_M = 0.04, 1.0
-NUM_SECTORS, NUM_STRIPS = 360, 16
-"""Edges of one direction from the car are witnesses of one event; strips of the images say how spread they are."""
+NUM_SECTORS = 360
+"""Edges of one direction from the car are witnesses of one event."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeView:
     """What a camera of a keyframe has to say about its calibration; a suspicion is a changed copy.
+
+    Intrinsics and pose may have a leading dimension: as many calibrations that are asked about at once.
 
     Attributes:
         camera: its name.
@@ -57,63 +56,30 @@ class EdgeView:
     sector: Int64[Tensor, "E"]
     prominence: Float[Tensor, "h w"]
     image_hw: tuple[int, int]
-    image_from_cam: Float[Tensor, "3 3"]
+    image_from_cam: Float[Tensor, "*k 3 3"]
     ego_from_cam: RigidTransform
     ego_from_lidar: RigidTransform
 
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Agreement of views, kept by sector so that its error can be told.
-
-    Attributes:
-        total: sum over the edges of each sector.
-        count: edges of each sector inside an image.
-        strips: edges in each vertical strip of the images.
-    """
-
-    total: Float[Tensor, "S"]
-    count: Float[Tensor, "S"]
-    strips: Float[Tensor, "T"]
-
-    @property
-    def num_edges(self) -> int:
-        return int(self.count.sum())
-
-    @property
-    def mean(self) -> float:
-        return float(self.total.sum() / self.count.sum().clamp_min(1))
-
-    @property
-    def spread(self) -> float:
-        """How many strips hold edges, effectively: edges crowded in one strip agree or disagree by chance."""
-        return float(self.strips.sum() ** 2 / self.strips.square().sum().clamp_min(1))
-
-    @property
-    def error(self) -> float:
-        return _jackknife(self._without())
-
-    def gain_over(self, other: Agreement) -> tuple[float, float]:
-        """By how much it agrees better, and how many standard errors that is."""
-        gain = self.mean - other.mean
-        return gain, gain / max(_jackknife(self._without() - other._without()), 1e-6)
-
-    def _without(self) -> Tensor:
-        """Mean with each sector left out."""
-        left = (self.count.sum() - self.count).clamp_min(1)
-        return (self.total.sum() - self.total) / left
-
-
-def _jackknife(without: Tensor) -> float:
-    return float(((without - without.mean()).square().sum() * (len(without) - 1) / len(without)).sqrt())
+    def at(self, k: int) -> EdgeView:
+        """The view with one of its calibrations."""
+        intrinsics = self.image_from_cam[k] if self.image_from_cam.ndim > 2 else self.image_from_cam
+        pose = self.ego_from_cam[k] if self.ego_from_cam.translation.ndim > 1 else self.ego_from_cam
+        return replace(self, image_from_cam=intrinsics, ego_from_cam=pose)
 
 
 def edge_views(sample: Sample) -> tuple[EdgeView, ...]:
     """One for each camera of a keyframe."""
-    edges = sample.ego_from_lidar.apply(_outlines(sample.lidar.xyz.double()))
-    turn = torch.atan2(edges[:, 1], edges[:, 0]) / (2 * torch.pi) + 0.5
-    sector = (turn * NUM_SECTORS).long().clamp_max(NUM_SECTORS - 1)
+    edges, sector = edges_of(sample.lidar.xyz.double(), sample.ego_from_lidar)
     return tuple(_edge_view(sample, view, edges, sector) for view in sample.views)
+
+
+def edges_of(
+    xyz: Float[Tensor, "P 3"], ego_from_lidar: RigidTransform
+) -> tuple[Float[Tensor, "E 3"], Int64[Tensor, "E"]]:
+    """Outlines of a sweep of points around the LiDAR, in the ego frame, and the direction of each from the car."""
+    edges = ego_from_lidar.apply(_outlines(xyz))
+    turn = torch.atan2(edges[:, 1], edges[:, 0]) / (2 * torch.pi) + 0.5
+    return edges, (turn * NUM_SECTORS).long().clamp_max(NUM_SECTORS - 1)
 
 
 def _edge_view(sample: Sample, view: CameraView, edges: Tensor, sector: Tensor) -> EdgeView:
@@ -148,26 +114,3 @@ def _prominence(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "h w"]:
     wide = F.pad(strength[None], (far, far), mode="replicate")[0]
     beside = [wide[:, far + k : far + k + GRADIENT_WIDTH] for px in BESIDE_PX for k in (-px, px)]
     return strength - torch.stack(beside).mean(0)
-
-
-def agreement(views: Sequence[EdgeView]) -> Agreement:
-    """Of all edges that the views' calibrations put into their images."""
-    total, count, strips = torch.zeros(NUM_SECTORS), torch.zeros(NUM_SECTORS), torch.zeros(NUM_STRIPS)
-    for view in views:
-        strength, sector, strip = _strengths(view)
-        total.index_add_(0, sector, strength)
-        count.index_add_(0, sector, torch.ones_like(strength))
-        strips += torch.bincount(strip, minlength=NUM_STRIPS)
-    return Agreement(total, count, strips)
-
-
-def _strengths(view: EdgeView) -> tuple[Float[Tensor, "E"], Int64[Tensor, "E"], Int64[Tensor, "E"]]:
-    """Prominence of the edges inside the image, their sectors and strips."""
-    uv, depth_m = pixels_from_cam(view.ego_from_cam.inverse().apply(view.edges), view.image_from_cam)
-    place = uv / uv.new_tensor([view.image_hw[1], view.image_hw[0]])
-    inside = (depth_m > MIN_DEPTH_M) & ((place - 0.5).abs() < uv.new_tensor([0.5 - BORDER, 0.5])).all(dim=1)
-    place = place[inside]
-    height, width = view.prominence.shape
-    pixel = (place * place.new_tensor([width, height])).long()
-    value = view.prominence[pixel[:, 1], pixel[:, 0]]
-    return value, view.sector[inside], (place[:, 0] * NUM_STRIPS).long()

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from lexivox.data.doctor.edges import Agreement, EdgeView, agreement
+import torch
+
+from lexivox.data.doctor.agreement import Agreement, agreement
+from lexivox.data.doctor.edges import EdgeView
 from lexivox.data.doctor.report import Finding, Findings
-from lexivox.data.doctor.suspects import Suspect, gross, sizes, slight_sizes, swapped, turns
+from lexivox.data.doctor.suspects import Suspects, gross, sizes, slight_sizes, swapped, turns
 from lexivox.data.doctor.timing import MIN_SPEED_M_S, Motion, delays, top_speed_m_s, travels
 
 Views = Sequence[EdgeView]
@@ -44,12 +47,12 @@ CHANCE = 0.06
 class Culprit:
     """A suspect that was believed."""
 
-    suspect: Suspect
+    suspect: Suspects
     before: Agreement
     after: Agreement
 
 
-def check_projection(views: Views, motion: Mapping[str, Motion], others: Iterable[Suspect] = ()) -> Findings:
+def check_projection(views: Views, motion: Mapping[str, Motion], others: Iterable[Suspects] = ()) -> Findings:
     """What is wrong with the calibration and the images of some keyframes, all cameras together, then each.
 
     Args:
@@ -77,7 +80,7 @@ def check_projection(views: Views, motion: Mapping[str, Motion], others: Iterabl
 
 
 def investigate(
-    views: Views, motion: Mapping[str, Motion], others: Iterable[Suspect] = (), num_cameras: int = 1
+    views: Views, motion: Mapping[str, Motion], others: Iterable[Suspects] = (), num_cameras: int = 1
 ) -> Culprit | None:
     """The fault that, undone, lets views agree clearly better; ``None`` where none does.
 
@@ -88,14 +91,15 @@ def investigate(
         num_cameras: of the rig; a single one of several needs more evidence.
     """
     given = agreement(views)
-    suspects = [turns(TURNS_DEG), slight_sizes(), delays(motion)]
+    suspects = [turns(TURNS_DEG), [slight_sizes()], delays(motion)]
     if not fits(given):
         size = _best(views[:MAX_SEARCHED], sizes(views[0]))
         suspects += [gross(), [size] if size is not None else (), others]
     best = _best(views, chain.from_iterable(suspects))
     if best is None:
         return None
-    best = _best(views, chain([best], best.finer())) or best
+    finer = best.finer(0)
+    best = _best(views, [best] if finer is None else [best, finer]) or best
     after = agreement([best.undo(view) for view in views])
     is_alone = best.is_searched and len({view.camera for view in views}) < num_cameras
     errors = MIN_ERRORS_ALONE if is_alone else MIN_ERRORS
@@ -103,33 +107,34 @@ def investigate(
 
 
 def fits(found: Agreement) -> bool:
-    return found.spread >= MIN_STRIPS and found.mean >= max(FITS, FITS_ERRORS * found.error)
+    return bool(found.spread >= MIN_STRIPS and found.mean >= max(FITS, FITS_ERRORS * float(found.error)))
 
 
 def is_better(after: Agreement, before: Agreement, errors: float = MIN_ERRORS) -> bool:
     """Well spread, clearly above chance, and clearly better than before."""
     if after.num_edges < MIN_EDGES or after.spread < MIN_STRIPS:
         return False
-    if after.mean < max(MIN_AGREEMENT, errors * after.error):
+    if after.mean < max(MIN_AGREEMENT, errors * float(after.error)):
         return False
     if after.mean < MIN_RATIO * before.mean:
         return False
-    return before.spread < MIN_STRIPS or after.gain_over(before)[1] >= MIN_GAIN_ERRORS
+    return bool(before.spread < MIN_STRIPS) or after.gain_over(before)[1] >= MIN_GAIN_ERRORS
 
 
-def _best(views: Views, suspects: Iterable[Suspect]) -> Suspect | None:
+def _best(views: Views, suspects: Iterable[Suspects]) -> Suspects | None:
     """The one whose agreement is highest even if it is two standard errors too high."""
     best, best_score = None, 0.0
-    for suspect in suspects:
-        found = agreement([suspect.undo(view) for view in views])
-        if found.num_edges >= MIN_EDGES and found.spread >= MIN_STRIPS:
-            score = suspect.credit * (found.mean - 2 * found.error)
-            if score > best_score:
-                best, best_score = suspect, score
+    for some in suspects:
+        found = agreement([some.undo(view) for view in views])
+        score = some.credit * (found.mean - 2 * found.error)
+        score = torch.where((found.num_edges >= MIN_EDGES) & (found.spread >= MIN_STRIPS), score, 0.0).reshape(-1)
+        k = int(score.argmax())
+        if score[k] > best_score:
+            best, best_score = (some.one(k) if found.mean.ndim else some), float(score[k])
     return best
 
 
-def _elsewhere(views: Views, motion: Mapping[str, Motion]) -> Iterator[Suspect]:
+def _elsewhere(views: Views, motion: Mapping[str, Motion]) -> Iterator[Suspects]:
     """Where no neighbour tells how the car moves, it may have been anywhere along its road."""
     if not any(view.token in motion for view in views):
         yield travels(views)
@@ -139,10 +144,10 @@ def _elsewhere(views: Views, motion: Mapping[str, Motion]) -> Iterator[Suspect]:
 
 
 def _overall(given: Agreement) -> Finding:
-    text = f"{given.num_edges} outlines of the sweep lie on image edges, agreement {given.mean:.2f} (chance is 0)"
+    text = f"{int(given.num_edges)} outlines of the sweep lie on image edges, agreement {given.mean:.2f} (chance is 0)"
     if fits(given):
         return Finding("ok", text)
-    if given.spread >= MIN_STRIPS and given.mean > max(CHANCE, FITS_ERRORS * given.error):
+    if given.spread >= MIN_STRIPS and given.mean > max(CHANCE, FITS_ERRORS * float(given.error)):
         return Finding("unsure", f"{text}: too weak to say that all is right; look at the pictures")
     mend = "look at the pictures: another recording's images, or a calibration of another car?"
     return Finding("warning", f"{text}; no fault that is known explains it: {mend}", "misfit")
@@ -168,13 +173,13 @@ def _each_camera(views: Views, motion: Mapping[str, Motion]) -> Findings:
         yield Finding("unsure", f"{', '.join(weak)}: too few outlines in these keyframes to judge each camera alone")
 
 
-def _exchanges(own: Views, views: Views) -> Iterator[Suspect]:
+def _exchanges(own: Views, views: Views) -> Iterator[Suspects]:
     """The images of each other camera of the same keyframe in place of its own."""
     for name in dict.fromkeys(view.camera for view in views):
         if name != own[0].camera:
             other = {view.token: view for view in views if view.camera == name}
             mend = f"take the images that lie under {name}"
-            yield Suspect("cameras-swapped", mend, lambda view, o=other: swapped(view, o.get(view.token, view)))
+            yield Suspects("cameras-swapped", (mend,), lambda view, o=other: swapped(view, o.get(view.token, view)))
 
 
 def _when(motion: Mapping[str, Motion]) -> Findings:

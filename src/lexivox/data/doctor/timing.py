@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lexivox.data.doctor.edges import EdgeView, agreement
-from lexivox.data.doctor.suspects import Suspect
+from lexivox.data.doctor.agreement import agreement
+from lexivox.data.doctor.edges import EdgeView
+from lexivox.data.doctor.suspects import Suspects
 from lexivox.data.types import Sample, SampleDataset
 from lexivox.errors import DataError
 from lexivox.geometry.transform import RigidTransform
@@ -76,32 +77,34 @@ def top_speed_m_s(motion: Mapping[str, Motion]) -> float:
     return max((known.speed_m_s for known in motion.values()), default=0.0)
 
 
-def delays(motion: Mapping[str, Motion]) -> Iterator[Suspect]:
+def delays(motion: Mapping[str, Motion]) -> Iterator[Suspects]:
     """The images of keyframes with known motion taken at other times than they claim; none where the car stands."""
     speed = top_speed_m_s(motion)
     if speed >= MIN_SPEED_M_S:
         step_ms = max(round(STEP_M / speed * 1e3 / FINE_MS), 1) * FINE_MS
-        for k in range(1, MAX_OFFSET_MS // step_ms + 1):
-            yield _delay(motion, k * step_ms, step_ms)
-            yield _delay(motion, -k * step_ms, step_ms)
+        steps = range(1, MAX_OFFSET_MS // step_ms + 1)
+        yield _delays(motion, [side * k * step_ms for k in steps for side in (1, -1)], step_ms)
 
 
-def _delay(motion: Mapping[str, Motion], offset_ms: int, step_ms: int) -> Suspect:
+def _delays(motion: Mapping[str, Motion], offsets_ms: Sequence[int], step_ms: int) -> Suspects:
+    moved = {token: RigidTransform.stack([m.at(ms / 1e3) for ms in offsets_ms]) for token, m in motion.items()}
+
     def undo(view: EdgeView) -> EdgeView:
-        if view.token not in motion:
-            return view
-        return replace(view, ego_from_cam=motion[view.token].at(offset_ms / 1e3) @ view.ego_from_cam)
+        return _moved(view, moved[view.token]) if view.token in moved else view
 
-    def finer() -> Iterator[Suspect]:
-        steps = range(offset_ms - step_ms + FINE_MS, offset_ms + step_ms, FINE_MS)
-        return (_delay(motion, ms, FINE_MS) for ms in steps if ms)
+    def finer(k: int) -> Suspects:
+        steps = range(offsets_ms[k] - step_ms + FINE_MS, offsets_ms[k] + step_ms, FINE_MS)
+        return _delays(motion, [ms for ms in steps if ms], FINE_MS)
 
-    side = "later" if offset_ms > 0 else "earlier"
-    mend = f"set the images' times {abs(offset_ms)} ms {side}, or take the images of the sweep's own moment"
-    return Suspect("time-offset", mend, undo, finer)
+    mends = [
+        f"set the images' times {abs(ms)} ms {'later' if ms > 0 else 'earlier'}, or take the images of the sweep's own "
+        "moment"
+        for ms in offsets_ms
+    ]
+    return Suspects("time-offset", tuple(mends), undo, finer)
 
 
-def travels(views: Sequence[EdgeView]) -> Suspect:
+def travels(views: Sequence[EdgeView]) -> Suspects:
     """Where no neighbour tells the motion: every keyframe's images taken somewhere else along a straight road."""
     by_token: dict[str, list[EdgeView]] = {}
     for view in views:
@@ -112,19 +115,23 @@ def travels(views: Sequence[EdgeView]) -> Suspect:
         f"take the images of the sweep's own moment: these were taken further along the road by {listed}; without "
         "neighbouring keyframes nobody can tell how many milliseconds that is"
     )
-    return Suspect("time-offset", mend, lambda view: _moved(view, chosen.get(view.token, 0.0)))
+    undo = lambda view: _moved(view, _along([chosen.get(view.token, 0.0)])).at(0)  # noqa: E731
+    return Suspects("time-offset", (mend,), undo)
 
 
 def _best_travel_m(views: Sequence[EdgeView]) -> float:
-    def score(travel_m: float) -> float:
-        found = agreement([_moved(view, travel_m) for view in views])
-        return found.mean - 2 * found.error
+    def best(travels_m: Sequence[float]) -> float:
+        found = agreement([_moved(view, _along(travels_m)) for view in views])
+        return travels_m[int((found.mean - 2 * found.error).argmax())]
 
     steps = round(MAX_TRAVEL_M / STEP_M)
-    best_m = max((k * STEP_M for k in range(-steps, steps + 1)), key=score)
-    return max((best_m + k * FINE_M for k in range(-3, 4)), key=score)
+    best_m = best([k * STEP_M for k in range(-steps, steps + 1)])
+    return best([best_m + k * FINE_M for k in range(-3, 4)])
 
 
-def _moved(view: EdgeView, travel_m: float) -> EdgeView:
-    pose = RigidTransform.from_yaw(0.0, (travel_m, 0.0, 0.0))
-    return replace(view, ego_from_cam=pose @ view.ego_from_cam)
+def _along(travels_m: Sequence[float]) -> RigidTransform:
+    return RigidTransform.stack([RigidTransform.from_yaw(0.0, (m, 0.0, 0.0)) for m in travels_m])
+
+
+def _moved(view: EdgeView, ego_now_from_then: RigidTransform) -> EdgeView:
+    return replace(view, ego_from_cam=ego_now_from_then @ view.ego_from_cam)
