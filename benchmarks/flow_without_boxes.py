@@ -24,13 +24,21 @@ from lexivox.data.collate import collate
 from lexivox.data.datasets import open_dataset
 from lexivox.data.motion import Motion
 from lexivox.data.synthetic.drive import SyntheticDrive
-from lexivox.data.types import Batch, Clip, Moment
+from lexivox.data.types import Clip, Moment
 from lexivox.geometry.grid import OCC3D
+from lexivox.supervision.found_boxes import FoundBoxes
 from lexivox.supervision.motion import box_motion
-from lexivox.supervision.scene_flow import SceneFlow
 
 MOVING_MPS, NEAR_M = 0.5, 0.4
-Way = Callable[[Batch, tuple[int, ...]], Motion]
+Way = Callable[[Clip], Motion]
+
+
+def by_labelled_boxes(clip: Clip) -> Motion:
+    return box_motion(collate([clip], OCC3D), clip.offsets)
+
+
+def by_found_boxes(clip: Clip) -> Motion:
+    return by_labelled_boxes(FoundBoxes(OCC3D)(clip))
 
 
 def clip_of(drive: SyntheticDrive, reach: int) -> Clip:
@@ -91,28 +99,26 @@ class Count:
         )
 
 
-def city(drives: int, first_seed: int, reach: int) -> Iterator[tuple[Batch, list[torch.Tensor]]]:
+def city(drives: int, first_seed: int, reach: int) -> Iterator[tuple[Clip, list[torch.Tensor]]]:
     """A clip of every drive, and the true velocities of every return of its neighbours."""
     for seed in range(first_seed, first_seed + drives):
         drive = SyntheticDrive(seed, 2 * reach + 1, image_hw=(8, 16), num_azimuths=1084)
         clip = clip_of(drive, reach)
-        batch = collate([clip], OCC3D)
-        yield batch, [true_velocity(drive, clip, number) for number in range(2 * reach)]
+        yield clip, [true_velocity(drive, clip, number) for number in range(2 * reach)]
 
 
-def pandaset(root: str, sequence: str, reach: int) -> Iterator[tuple[Batch, list[torch.Tensor]]]:
+def pandaset(root: str, sequence: str, reach: int) -> Iterator[tuple[Clip, list[torch.Tensor]]]:
     """Every clip of a drive that has all its neighbours, and the mean velocities of returns in tracked cuboids."""
     dataset = open_dataset("pandaset", root, [sequence], boxes=True, labels="semseg")
     horizon = Horizon.of(range(-reach, reach + 1))
     for index in range(reach, len(dataset) - reach):
-        batch = collate([clip_at(dataset, index, horizon)], OCC3D)
-        motion = box_motion(batch, horizon.offsets)
-        velocities = []
-        for moment in batch.around:
+        clip = clip_at(dataset, index, horizon)
+        motion, velocities = by_labelled_boxes(clip), []
+        for moment in collate([clip], OCC3D).around:
             moved = motion.to_now(moment.lidar.xyz, moment.lidar.batch, moment.lidar.batch + moment.offset)
             velocity = (moment.lidar.xyz - moved.xyz) / moment.time_s
             velocities.append(torch.where(moved.is_unknown[:, None], torch.nan, velocity))
-        yield batch, velocities
+        yield clip, velocities
 
 
 def main() -> None:
@@ -124,19 +130,20 @@ def main() -> None:
     parser.add_argument("--sequence", default="002")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ways: dict[str, Way] = {"tracked boxes": box_motion, "found in the sweeps": SceneFlow().of_batch}
+    ways: dict[str, Way] = {"tracked boxes": by_labelled_boxes, "found in the sweeps": by_found_boxes}
     clips = city(arguments.drives, arguments.first_seed, arguments.reach)
     if arguments.pandaset:
         clips = pandaset(arguments.pandaset, arguments.sequence, arguments.reach)
         del ways["tracked boxes"]
     counts, seconds, number_of_clips = {name: Count() for name in ways}, dict.fromkeys(ways, 0.0), 0
-    for batch, velocities in clips:
+    for clip, velocities in clips:
         number_of_clips += 1
+        around = collate([clip], OCC3D).around
         for name, way in ways.items():
             started = time.perf_counter()
-            motion = way(batch, tuple(moment.offset for moment in batch.around))
+            motion = way(clip)
             seconds[name] += time.perf_counter() - started
-            for moment, velocity in zip(batch.around, velocities, strict=True):
+            for moment, velocity in zip(around, velocities, strict=True):
                 counts[name].add(motion, moment, velocity)
     report(counts, {name: total / number_of_clips for name, total in seconds.items()}, number_of_clips)
 

@@ -112,12 +112,23 @@ class Experiment:
         features = FeatureStore(
             dataset,
             self.teacher,
-            FeatureCache(self.cache_dir or self.run_dir / CACHE_DIR),
+            FeatureCache(self.cache_folder),
             reading=TeacherReading(language.views, language.pixels, language.unit),
             max_points=language.max_points,
             storage=Storage(language.storage, language.storage_rank, language.storage_pool),
         )
         return PreparedSamples(dataset, fit, features)
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache_dir or self.run_dir / CACHE_DIR
+
+    @cached_property
+    def found_boxes(self) -> FoundBoxes | None:
+        """Gives clips boxes of what moves in their sweeps, if a signal learns from these."""
+        if not self.config.finds_boxes:
+            return None
+        return FoundBoxes(self.config.grid.build(), cache=FeatureCache(self.cache_folder, is_exact=True))
 
     @cached_property
     def val_dataset(self) -> SampleDataset:
@@ -139,7 +150,7 @@ class Experiment:
     # ------------------------------------------------------------------------------------------------ stages
 
     def make_targets(self, on_progress: OnProgress = _quiet) -> int:
-        """Fill the cache with the teacher's features of the training keyframes; returns their number.
+        """Fill the cache for the training keyframes: the teacher's features, boxes of what moves; returns their number.
 
         Several processes share the work.
         """
@@ -150,6 +161,15 @@ class Experiment:
                 on_progress("making targets", index + 1, len(samples))
             engine.wait()
         samples.prepare(self.config.train.balance_power, lambda done, total: on_progress("making targets", done, total))
+        if self.found_boxes is not None:
+            self.found_boxes.find_all(
+                samples.dataset,
+                self.config.horizon.offsets,
+                lambda done, total: on_progress("finding what moves", done, total),
+                first=engine.rank,
+                step=engine.processes,
+            )
+            engine.wait()
         return len(samples)
 
     def train(self, on_step: OnStep = lambda step, steps, terms: None) -> OccupancyModel:
@@ -180,7 +200,7 @@ class Experiment:
             config.train.micro_batch,
             config.horizon,
             config.image_fit,
-            FoundBoxes(config.grid.build()) if config.finds_boxes else None,
+            self.found_boxes,
         )
         set_checkpointing(model, config.train.checkpointing)
         Trainer(model, steps, config.train.options(), self.run_dir, self.engine).run(on_step)

@@ -14,6 +14,7 @@ from lexivox.data.synthetic import DriveSpec, write_nuscenes
 from lexivox.experiment import Experiment, load
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.recipes import RECIPES, occflownet_2d, occflownet_2d_flow, occflownet_2d_flow_3d, released, weak
+from lexivox.supervision.scene_flow import SceneFlow
 from lexivox.train.log import read_log
 from lexivox.train.loop import LOG_FILE
 
@@ -72,6 +73,16 @@ def test_rendering_and_voxels_learn_a_drive(city, tmp_path):
     assert values["miou_present_occupied"] > 0.18
     prediction = load(tmp_path).predict(open_dataset("nuscenes", city, "train")[0])
     assert torch.equal(prediction.labels() == 17, prediction.occupancy <= 0.5)
+
+
+def test_what_moves_is_sought_once_for_all_runs(city, tmp_path, monkeypatch):
+    """Shown while it is sought; the next run, and every data worker, reads it."""
+    config, cache = with_overrides(RECIPES["weak_tiny"](str(city)), [*SMALL, "train.steps=2"]), tmp_path / "cache"
+    shown: list[tuple[str, int, int]] = []
+    Experiment(config, tmp_path / "first", cache).make_targets(lambda *progress: shown.append(progress))
+    assert [row for row in shown if row[0] == "finding what moves"] == [("finding what moves", n, 3) for n in (1, 2, 3)]
+    monkeypatch.setattr(SceneFlow, "things", lambda *_: pytest.fail("sought again"))
+    Experiment(config, tmp_path / "second", cache).train()
 
 
 SHRUNK = (

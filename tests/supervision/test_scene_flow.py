@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from helpers import make_sample
 
 from lexivox.config.rays import RayQueriesConfig, RaysConfig
+from lexivox.data.cache import FeatureCache
 from lexivox.data.clips import Horizon
 from lexivox.data.collate import collate
-from lexivox.data.motion import UNLABELLED
+from lexivox.data.motion import UNLABELLED, Motion
 from lexivox.data.synthetic.drive import SyntheticDrive
 from lexivox.data.transforms import Augment, each_sample, mirror
-from lexivox.data.types import Clip, LidarSweep, Sample
+from lexivox.data.types import Boxes, Clip, LidarSweep, Sample
 from lexivox.errors import ConfigError
 from lexivox.geometry.grid import OCC3D, VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 from lexivox.recipes.pop3d import pop3d_tiny
+from lexivox.supervision.flow_tracing import Limits
 from lexivox.supervision.found_boxes import FoundBoxes
 from lexivox.supervision.motion import box_motion
 from lexivox.supervision.scene_flow import SceneFlow
@@ -120,10 +122,15 @@ def ask(motion, xyz, offset):
     return motion.to_now(xyz, numbers, numbers + offset)
 
 
+def flow_of(*clips: Clip, grid: VoxelGrid = GRID) -> Motion:
+    find = FoundBoxes(grid)
+    return box_motion(collate([find(clip) for clip in clips], grid), (-2, -1, 1, 2))
+
+
 @pytest.fixture(scope="module")
 def street():
     clip = clip_of([CAR, PARKED, PERSON, VAN])
-    return clip, SceneFlow().of_batch(collate([clip], GRID), (-2, -1, 1, 2))
+    return clip, flow_of(clip)
 
 
 @pytest.mark.parametrize("thing", [CAR, PERSON, VAN], ids=["car", "person", "van"])
@@ -156,7 +163,7 @@ def test_what_stands_stays(street):
 
 
 def test_a_street_without_traffic_has_no_things():
-    motion = SceneFlow().of_batch(collate([clip_of([PARKED])], GRID), (-2, -1, 1, 2))
+    motion = flow_of(clip_of([PARKED]))
     assert len(motion.pairs.group) == 0
 
 
@@ -168,17 +175,17 @@ def test_something_seen_once_is_unknown_then_and_vacant_now():
     numbers = torch.zeros(len(xyz), dtype=torch.int64)
     lidar = LidarSweep(xyz, torch.zeros(len(xyz)), numbers, numbers)
     facing = torch.tensor([[4.1, 2.9, 0.9], [4.1, 3.2, 0.9]])
-    now = SceneFlow().of_batch(collate([replace(clip, current=replace(clip.current, lidar=lidar))], GRID), clip.offsets)
+    now = flow_of(replace(clip, current=replace(clip.current, lidar=lidar)))
     assert ask(now, facing, 1).is_vacant.all()
     others = (clip.others[0], replace(clip.others[1], lidar=lidar), *clip.others[2:])
-    then = SceneFlow().of_batch(collate([replace(clip, others=others)], GRID), clip.offsets)
+    then = flow_of(replace(clip, others=others))
     assert ask(then, facing, -1).is_unknown.all()
     assert not ask(then, facing, 1).is_unknown.any()
 
 
 def test_a_mirrored_street_moves_alike(street):
     clip, motion = street
-    flipped = SceneFlow().of_batch(collate([each_sample(clip, mirror)], GRID), (-2, -1, 1, 2))
+    flipped = flow_of(each_sample(clip, mirror))
     sign = torch.tensor([1.0, -1.0, 1.0])
     xyz = clip.others[0].lidar.xyz + torch.tensor(SENSOR)
     plain, mirrored = ask(motion, xyz, -2), ask(flipped, xyz * sign, -2)
@@ -190,18 +197,10 @@ def test_a_mirrored_street_moves_alike(street):
 # ------------------------------------------------------------------------------------------------ as boxes
 
 
-def test_found_boxes_move_as_the_flow_does(street):
-    """Found before, or in, the batch: the same places."""
-    clip, motion = street
-    boxed = FoundBoxes(GRID)(clip)
+def test_found_boxes_are_a_class_of_their_own(street):
+    boxed = FoundBoxes(GRID)(street[0])
     assert set(boxed.current.boxes.label.tolist()) == {UNLABELLED}
-    assert boxed.current.lidar is clip.current.lidar
-    through_boxes = box_motion(collate([boxed], GRID), clip.offsets)
-    for offset, other in zip(clip.offsets, clip.others, strict=True):
-        xyz = other.lidar.xyz + torch.tensor(SENSOR)
-        found, expected = ask(through_boxes, xyz, offset), ask(motion, xyz, offset)
-        torch.testing.assert_close(found.xyz, expected.xyz, atol=1e-3, rtol=0)
-        assert torch.equal(found.is_moved, expected.is_moved)
+    assert boxed.current.lidar is street[0].current.lidar
 
 
 @pytest.mark.parametrize("grid", [GRID, replace(GRID, frame="lidar", lower_m=(-20.0, -20.0, -2.8))])
@@ -235,9 +234,104 @@ def test_boxes_of_a_keyframe_are_found_once(street, monkeypatch):
     assert find(street[0]).others[0].boxes is first.others[0].boxes
 
 
-def test_a_street_without_traffic_gets_no_boxes():
-    clip = FoundBoxes(GRID)(clip_of([PARKED], offsets=(-1, 1)))
-    assert clip.current.boxes.center.shape == (0, 3)
+# ------------------------------------------------------------------------------------------------ kept on disk
+
+
+class Street:
+    """The street as a recording of five keyframes, to be read without pixels."""
+
+    drives = ("a",) * 5
+
+    def __init__(self, clip: Clip) -> None:
+        self.samples, self.read = [*clip.others[:2], clip.current, *clip.others[2:]], []
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def without_images(self, index: int) -> Sample:
+        self.read.append(index)
+        return self.samples[index]
+
+
+@pytest.fixture
+def sought(monkeypatch) -> list[int]:
+    """How many sweeps each search looked at."""
+    done, search = [], SceneFlow.things
+
+    def things(self, grid, origins, sweeps, times):
+        done.append(len(sweeps))
+        return search(self, grid, origins, sweeps, times)
+
+    monkeypatch.setattr(SceneFlow, "things", things)
+    return done
+
+
+def finder(folder, **parts) -> FoundBoxes:
+    return FoundBoxes(**({"grid": GRID, "cache": FeatureCache(folder, is_exact=True)} | parts))
+
+
+def test_a_second_run_seeks_nothing(street, sought, tmp_path):
+    recording, shown = Street(street[0]), []
+    finder(tmp_path).find_all(recording, (-1, 1), lambda *progress: shown.append(progress))
+    assert sought == [2, 3, 3, 3, 2]
+    assert shown == [(n, 5) for n in range(1, 6)]
+    assert recording.read == [0, 1, 2, 3, 4]  # each once, though clips overlap
+    finder(tmp_path).find_all(recording, (-1, 1), lambda done, total: None)
+    assert len(sought) == 5
+
+
+def test_kept_boxes_are_those_that_were_found(street, sought, tmp_path):
+    fresh = FoundBoxes(GRID)(street[0])
+    for _ in range(2):  # made, and read back
+        kept = finder(tmp_path)(street[0])
+        for one, two in zip((fresh.current, *fresh.others), (kept.current, *kept.others), strict=True):
+            for part in fields(Boxes):
+                own, other = getattr(one.boxes, part.name), getattr(two.boxes, part.name)
+                torch.testing.assert_close(own, other, rtol=0, atol=0, equal_nan=True)
+    assert len(sought) == 2
+    assert len(fresh.current.boxes.track) >= 3
+
+
+def test_other_settings_grids_sweeps_and_neighbours_are_sought_anew(street, sought, tmp_path, monkeypatch):
+    clip = street[0]
+    moved = replace(clip.current.lidar, xyz=clip.current.lidar.xyz + 0.01)
+    finder(tmp_path)(clip)
+    finder(tmp_path, flow=SceneFlow(sure_votes=0.5))(clip)
+    finder(tmp_path, flow=SceneFlow(limits=Limits(min_points=6)))(clip)
+    finder(tmp_path, grid=replace(GRID, shape=(90, 100, 16)))(clip)
+    finder(tmp_path)(replace(clip, current=replace(clip.current, lidar=moved)))
+    finder(tmp_path)(replace(clip, offsets=clip.offsets[1:], others=clip.others[1:]))
+    finder(tmp_path)(replace(clip, current=replace(clip.current, global_from_ego=RigidTransform.from_yaw(0.1))))
+    monkeypatch.setattr("lexivox.supervision.found_boxes.VERSION", "found boxes 0")
+    finder(tmp_path)(clip)
+    assert len(sought) == 8
+
+
+def test_an_interrupted_search_goes_on_where_it_was(street, sought, tmp_path):
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finder(tmp_path).find_all(Street(street[0]), (-1, 1), stop)
+    finder(tmp_path).find_all(Street(street[0]), (-1, 1), lambda done, total: None)
+    assert len(sought) == 5
+
+
+def test_processes_share_the_search(street, sought, tmp_path):
+    for rank in range(2):
+        finder(tmp_path).find_all(Street(street[0]), (-1, 1), lambda done, total: None, first=rank, step=2)
+        assert len(sought) == (3, 5)[rank]
+
+
+def test_a_street_without_traffic_gets_no_boxes(tmp_path):
+    for _ in range(2):
+        clip = finder(tmp_path)(clip_of([PARKED], offsets=(-1, 1)))
+        assert clip.current.boxes.center.shape == (0, 3)
+        assert clip.others[0].boxes.velocity.shape == (0, 2)
 
 
 def test_a_recipe_asks_for_it_by_name(street):
@@ -257,18 +351,6 @@ def test_a_recipe_asks_for_it_by_name(street):
 
 
 def test_training_steps_learn_from_found_boxes(street):
-    class Street:
-        drives = ("a",) * 5
-
-        def __init__(self, clip: Clip) -> None:
-            self.samples = [*clip.others[:2], clip.current, *clip.others[2:]]
-
-        def __len__(self) -> int:
-            return 5
-
-        def __getitem__(self, index: int) -> Sample:
-            return self.samples[index]
-
     signal = RayQueriesConfig(rays=RaysConfig(reach=2), flow="sweeps")
     steps = TrainingSteps(
         Street(street[0]), GRID, [signal.build()], Augment(color=0.0), 1, 0, 0, 5,
@@ -281,13 +363,10 @@ def test_training_steps_learn_from_found_boxes(street):
 
 
 def test_without_neighbours_nothing_moves():
-    alone = clip_of([CAR], offsets=())
-    motion = SceneFlow().of_batch(collate([alone], GRID), (-1, 1))
-    assert len(motion.pairs.group) == 0
-    pair = clip_of([CAR], offsets=(1,))
-    batch = collate([Clip(pair.current), pair], GRID)
-    groups = SceneFlow().of_batch(batch, (1,)).pairs.group
-    assert not (groups == 0).any()
+    alone, pair = clip_of([CAR], offsets=()), clip_of([CAR], offsets=(1,))
+    assert len(flow_of(alone, pair).pairs.group) > 0
+    assert not (flow_of(alone, pair).pairs.group == 0).any()
+    assert len(FoundBoxes(GRID)(alone).current.boxes.track) == 0
 
 
 def test_the_synthetic_city_moves_as_its_boxes_say():
@@ -296,7 +375,7 @@ def test_the_synthetic_city_moves_as_its_boxes_say():
     samples = [drive.without_images(i) for i in range(5)]
     clip = Clip(samples[2], (-2, -1, 1, 2), (*samples[:2], *samples[3:]))
     batch = collate([clip], OCC3D)
-    motion = SceneFlow().of_batch(batch, clip.offsets)
+    motion = flow_of(clip, grid=OCC3D)
     turn = (samples[2].global_from_ego.inverse() @ drive.global_from_world).rotation
     velocity = {actor.track: turn @ torch.tensor([*actor.velocity, 0.0]).double() for actor in drive.actors}
     told, true, error = [], [], []

@@ -44,7 +44,7 @@ def add_targets(verbs: argparse._SubParsersAction) -> None:
     parser = new_verb(
         verbs,
         "targets",
-        "make the teacher's features of the training keyframes; resumable, shared through --cache",
+        "teacher's features, and boxes of what moves, of the training keyframes; resumable, shared through --cache",
         "  lexivox targets pop3d_pandaset --set data.root=data/pandaset --cache cache",
     )
     add_recipe(parser)
@@ -58,7 +58,7 @@ def _run_targets(arguments: argparse.Namespace) -> None:
     with progress_bars(quiet=experiment.engine.rank > 0) as on_progress:
         count = experiment.make_targets(on_progress)
     experiment.engine.close()
-    say(f"targets of {count} keyframes lie in {experiment.cache_dir or experiment.run_dir / 'cache'}")
+    say(f"targets of {count} keyframes lie in {experiment.cache_folder}")
 
 
 def add_train(verbs: argparse._SubParsersAction) -> None:

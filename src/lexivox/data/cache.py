@@ -1,4 +1,4 @@
-"""A content-addressed store of computed arrays: teacher features of images, features at LiDAR points.
+"""A content-addressed store of computed arrays: teacher features at LiDAR points, boxes found in sweeps.
 
 The name of an entry is the hash of everything it was computed from, so nothing is ever stale: another
 teacher, image or parameter is another name. An entry is a safetensors file with a checksum of its own; a
@@ -80,10 +80,11 @@ class FeatureCache:
 
     Args:
         folder: made when the first entry is written.
+        is_exact: keep floats as they are; features bear float16, places in metres do not.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, is_exact: bool = False) -> None:
+        self.folder, self.is_exact = Path(folder), is_exact
 
     def path(self, key: Key) -> Path:
         """Where an entry lies; 256 sub-folders keep listings short."""
@@ -101,12 +102,13 @@ class FeatureCache:
             return None
 
     def put(self, key: Key, arrays: Arrays, about: Mapping[str, str] | None = None) -> None:
-        """Write an entry; floating arrays become float16. ``about`` lies beside them, for whoever opens the file.
+        """Write an entry; floats become float16 unless exact. ``about`` lies beside them, for whoever opens the file.
 
         Raises:
             DataError: a value does not fit float16, or the disk refuses (full, read-only).
         """
-        stored = {name: _storable(name, value) for name, value in arrays.items()}
+        keep = _on_cpu if self.is_exact else _halved
+        stored = {name: keep(name, value) for name, value in arrays.items()}
         content = save(stored, metadata=_metadata(stored, about or {}))
         write_atomically(self.path(key), lambda file: file.write(content), "feature cache")
 
@@ -163,8 +165,12 @@ def _read(path: Path) -> Arrays:
     return arrays
 
 
-def _storable(name: str, value: Tensor) -> Tensor:
-    value = value.detach().cpu().contiguous()
+def _on_cpu(name: str, value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous()
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    value = _on_cpu(name, value)
     if not value.is_floating_point():
         return value
     half = value.to(torch.float16)

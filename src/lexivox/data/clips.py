@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from lexivox.data.sample import Clip, Sample, SampleDataset
@@ -49,6 +50,17 @@ def clip_at(samples: Drives, index: int, horizon: Horizon) -> Clip:
     found = neighbours(samples.drives, index, horizon.offsets)
     others = (_seen(samples, i, o in horizon.with_images) for o, i in found)
     return Clip(samples[index], tuple(offset for offset, _ in found), tuple(others))
+
+
+def blind_clip_at(samples: Drives, index: int, offsets: Sequence[int], read: Callable[[int], Sample]) -> Clip:
+    """The clip around keyframe ``index``, nothing of which has pixels; ``read`` is :func:`blind_reader`'s."""
+    found = neighbours(samples.drives, index, offsets)
+    return Clip(read(index), tuple(offset for offset, _ in found), tuple(read(place) for _, place in found))
+
+
+def blind_reader(samples: Drives, keep: int) -> Callable[[int], Sample]:
+    """Reads keyframes without their pixels and keeps the last ones: neighbouring clips share most of theirs."""
+    return lru_cache(maxsize=keep)(lambda index: _seen(samples, index, with_images=False))
 
 
 @dataclass(frozen=True, slots=True)

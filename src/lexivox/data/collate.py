@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lexivox.data.clips import without_pixels
 from lexivox.data.transforms import move_boxes
 from lexivox.data.types import (
     IGNORED,
@@ -81,7 +82,7 @@ def _moment(clips: Sequence[Clip], grid_from_current: Transforms, offset: int) -
         for clip, frame, s in zip(clips, grid_from_current, there, strict=True)
     ]
     has_images = all(view.has_image for s in there if s is not None for view in s.views)
-    pictured = samples if has_images else [_without_pixels(sample) for sample in samples]
+    pictured = samples if has_images else [without_pixels(sample) for sample in samples]
     present = torch.tensor([s is not None for s in there])
     heard = [sample if is_there else _silent(sample) for sample, is_there in zip(samples, present, strict=True)]
     from_lidar = [frame @ s.ego_from_lidar for frame, s in zip(from_ego, samples, strict=True)]
@@ -104,10 +105,6 @@ def _silent(sample: Sample) -> Sample:
     none = sample.lidar.batch[:0]
     lidar = LidarSweep(sample.lidar.xyz[:0], sample.lidar.intensity[:0], none, none)
     return replace(sample, lidar=lidar, point_labels=None, boxes=None, point_features=None)
-
-
-def _without_pixels(sample: Sample) -> Sample:
-    return replace(sample, views=tuple(replace(view, image=view.image[:0]) for view in sample.views))
 
 
 def _collate_cameras(samples: Sequence[Sample], from_ego: Transforms) -> Cameras:

@@ -4,7 +4,8 @@
 2. Those that hang together at a keyframe are a thing.
 3. Its velocity is the one that carries it onto moved returns at the other keyframes; from where others are come
    hypotheses, the best is refined on both shapes.
-4. Its returns of all keyframes, carried to one, fill a box, which then moves like a labelled one.
+4. Its returns of all keyframes, carried to one, fill a box, which then moves like a labelled one
+   (:mod:`lexivox.supervision.found_boxes`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,12 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lexivox.data.motion import UNLABELLED, BoxPairs, Motion
-from lexivox.data.types import Batch
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.components import connected_components
 from lexivox.supervision.flow_tracing import Cloud, Limits, Thing, Tracer
-from lexivox.supervision.motion import MARGIN_M, no_pairs
 from lexivox.supervision.seen_free import free_votes, heights_m, seen_free
 
 
@@ -47,23 +44,6 @@ class SceneFlow:
     cell_m: float = 0.5
     limits: Limits = field(default_factory=Limits)
 
-    def of_batch(self, batch: Batch, horizon: tuple[int, ...], margin_m: float = MARGIN_M) -> Motion:
-        """Motion between now and the keyframes of the horizon; the classes of things stay unlabelled."""
-        moments = [moment for moment in batch.around if moment.offset in horizon]
-        parts = [no_pairs(batch.lidar_origin)]
-        for item in range(batch.size):
-            present = [slot for slot, moment in enumerate(moments) if bool(moment.is_present[item])]
-            if present:
-                seen = [batch.now, *(moments[slot] for slot in present)]
-                sweeps = [moment.lidar.xyz[moment.lidar.batch == item] for moment in seen]
-                origins = [moment.lidar_origin[item] for moment in seen]
-                times = torch.stack([moment.time_s[item] for moment in seen])
-                things = self.things(batch.grid, origins, sweeps, times)
-                groups = torch.tensor(present) + item * len(moments)
-                parts += [_pairs_of(thing, times, groups) for thing in things]
-        offsets = tuple(moment.offset for moment in moments)
-        return Motion.of_pairs(batch.grid, offsets, batch.size, BoxPairs.join(parts), margin_m)
-
     def things(
         self,
         grid: VoxelGrid,
@@ -71,7 +51,13 @@ class SceneFlow:
         sweeps: list[Float[Tensor, "_ 3"]],
         times: Float[Tensor, "T"],
     ) -> list[Thing]:
-        """What moves among some sweeps in one frame, the first of which is of now."""
+        """What moves among some sweeps in one frame, the first of which is of now.
+
+        Args:
+            grid: things are sought inside its box.
+            origins, sweeps: where the rays of each sweep start, and its returns; metres in the grid's frame.
+            times: of the sweeps, seconds from now.
+        """
         fine = VoxelGrid(grid.lower_m, (self.voxel_m,) * 3, _cells(grid, self.voxel_m), grid.frame)  # type: ignore[arg-type]
         free = torch.stack([seen_free(fine, origin, xyz) for origin, xyz in zip(origins, sweeps, strict=True)])
         votes, heights = free_votes(fine, free, sweeps), heights_m(grid, sweeps)
@@ -104,26 +90,3 @@ class SceneFlow:
 def _cells(grid: VoxelGrid, edge_m: float) -> tuple[int, int, int]:
     x, y, z = (max(int(-(-(high - low) // edge_m)), 1) for low, high in zip(grid.lower_m, grid.upper_m, strict=True))
     return x, y, z
-
-
-def _pairs_of(thing: Thing, times: Float[Tensor, "T"], groups: Int64[Tensor, "K"]) -> BoxPairs:
-    """Box now and then, for every neighbour; a thing found once is there only then, or only now."""
-    there = times[1:]
-    count = len(there)
-    center = thing.center.expand(count, 3)
-    yaw = torch.full((count,), thing.yaw_rad)
-    always = torch.ones(count, dtype=torch.bool)
-    has_now = always if thing.only_at is None else always & (thing.only_at == 0.0)
-    has_then = always if thing.only_at is None else there == thing.only_at
-    pairs = BoxPairs(
-        group=groups,
-        center_then=center + F.pad(thing.velocity * there[:, None], (0, 1)),
-        yaw_then=yaw,
-        center_now=center,
-        yaw_now=yaw,
-        half_m=thing.half_m.expand(count, 3),
-        label=torch.full((count,), UNLABELLED),
-        has_then=has_then,
-        has_now=has_now,
-    )
-    return pairs.rows(has_then | has_now)
