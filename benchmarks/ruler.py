@@ -55,7 +55,7 @@ def main() -> None:
 def cases() -> list[tuple[str, Callable[[], object], str, Callable[[], object], int]]:
     said, true = street(0), street(1)
     origins = torch.tensor([[4.0 * i - 14.0, 0.0, 1.8] for i in range(8)], dtype=torch.float64)
-    start = GRID.coordinate_from_xyz(origins)
+    start, towards = GRID.coordinate_from_xyz(origins), ray_directions().double().expand(8, -1, 3)
     dense, scan, other = said.numpy(), cloud(0), cloud(1)
     objects = torch.arange(GRID.num_voxels).reshape(GRID.shape) // 640 % 90
     official_name, official = official_tool()
@@ -65,12 +65,12 @@ def cases() -> list[tuple[str, Callable[[], object], str, Callable[[], object], 
             "RayIoU of a sample (8 origins x 14,040 rays, prediction and truth)",
             lambda: RayIouScore(OCC3D, GRID).update(said, true, origins),
             "the same walk in torch",
-            lambda: [first_hits_torch(v != OCC3D.free, start, ray_directions()) for v in (said, true)],
+            lambda: [first_hits_torch(v != OCC3D.free, start, towards) for v in (said, true)],
             2,
         ),
         (
             "one cast alone",
-            lambda: first_hits(said != OCC3D.free, start, ray_directions()),
+            lambda: first_hits(said != OCC3D.free, start, towards),
             "reading the volume once",
             lambda: (said != OCC3D.free).sum(),
             20,

@@ -52,8 +52,10 @@ def test_openoccupancy_columns_are_z_y_x_class(tmp_path):
 def test_rows_of_one_voxel_vote(tmp_path):
     rows = [[1, 1, 1, 4], [1, 1, 1, 4], [1, 1, 1, 2], [2, 2, 2, 7], [2, 2, 2, 3], [3, 3, 3, 0], [3, 3, 3, 9]]
     np.save(tmp_path / "l.npy", np.array([*rows, [5, 5, 5, 0]]))
-    label = formats.read_surroundocc(tmp_path / "l.npy").label
+    label = formats.read_openoccupancy(tmp_path / "l.npy").label
     assert [int(label[i, i, i]) for i in (1, 2, 3, 5)] == [4, 3, 9, 255]  # a tie, noise outvoted, noise alone
+    label = formats.read_surroundocc(tmp_path / "l.npy").label
+    assert [int(label[i, i, i]) for i in (1, 2, 3, 5)] == [2, 3, 9, 255]  # the last row of each
 
 
 def test_real_occ3d(realdata):

@@ -40,7 +40,25 @@ def test_auroc_equals_pair_counting():
     score = CalibrationScore("test")
     score.update(confidence, right)
     wins = (confidence[right][:, None] > confidence[~right][None]).double().mean()
-    assert score.compute().values["auroc"] == pytest.approx(float(wins), abs=2e-3)
+    assert score.compute().values["auroc"] == pytest.approx(float(wins), abs=1e-4)
+
+
+def test_answers_that_are_all_sure_are_told_apart():
+    """A trained network says 0.9997 or 0.99999: equally wide bins would call all of them a tie."""
+    sure = 1.0 - 10.0 ** -torch.linspace(3.5, 6.5, 400)
+    unsure = 10.0 ** -torch.linspace(3.5, 6.5, 400)
+    right = torch.arange(400) > 200
+    for confidence, wanted in ((sure, 1.0), (unsure, 0.0)):
+        score = CalibrationScore("test")
+        score.update(confidence, right)
+        assert score.compute().values["auroc"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_upper_edge_belongs_to_a_bin():
+    # Guo et al. 2017: bins (0, 1/2] and (1/2, 1]. In the first: .5 right, .1 wrong; in the second: .9 right.
+    score = CalibrationScore("test", num_bins=2)
+    score.update(torch.tensor([0.5, 0.1, 0.9], dtype=torch.float64), torch.tensor([True, False, True]))
+    assert score.compute().values["ece"] == pytest.approx((abs(0.6 - 1.0) + 0.1) / 3, abs=1e-11)
 
 
 def test_a_calibrated_score_has_a_small_error():

@@ -26,7 +26,7 @@ def scene(seed):
     occupied = torch.rand(9, 7, 5, generator=generator) < 0.06
     origins = torch.rand(6, 3, generator=generator, dtype=torch.float64) * torch.tensor([9.0, 7.0, 5.0])
     directions = torch.randn(50, 3, generator=generator, dtype=torch.float64)
-    return occupied, origins, directions / directions.norm(dim=1, keepdim=True)
+    return occupied, origins, (directions / directions.norm(dim=1, keepdim=True)).expand(6, 50, 3)
 
 
 @needs_numba
@@ -38,11 +38,22 @@ def test_compiled_equals_torch(seed):
 
 
 @needs_numba
+@pytest.mark.parametrize("seed", range(4))
+def test_compiled_equals_torch_from_outside(seed):
+    occupied, origins, directions = scene(seed)
+    outside = origins * 3.0 - torch.tensor([9.0, 7.0, 5.0])
+    compiled, torch_ = first_hits_numba(occupied, outside, directions), first_hits_torch(occupied, outside, directions)
+    assert torch.equal(compiled[0], torch_[0])
+    assert 0 < int((compiled[0] < 0).sum()) < compiled[0].numel()
+    torch.testing.assert_close(compiled[1], torch_[1])
+
+
+@needs_numba
 def test_rays_along_axes_and_diagonals():
     occupied = torch.zeros(6, 6, 6, dtype=torch.bool)
     occupied[4] = True
     origins = torch.tensor([[0.5, 0.5, 0.5]], dtype=torch.float64)
-    directions = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0.0, 0, 1.0]], dtype=torch.float64)
+    directions = torch.tensor([[[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0.0, 0, 1.0]]], dtype=torch.float64)
     for walk in (first_hits_numba, first_hits_torch):
         voxel, distance = walk(occupied, origins, directions)
         assert voxel[0].tolist() == [4 * 36, 0, 5 * 6, 5]
@@ -55,7 +66,7 @@ def test_agrees_with_small_steps():
     voxel, _ = first_hits_torch(occupied, origins, directions)
     agree = 0
     for o, origin in enumerate(origins):
-        for r, direction in enumerate(directions):
+        for r, direction in enumerate(directions[o]):
             agree += int(voxel[o, r]) == stepped(occupied, origin, direction)
     assert agree >= 0.98 * voxel.numel()  # steps jump over corners that the exact walk visits
 
@@ -75,7 +86,7 @@ def test_the_cell_of_the_origin_counts():
     occupied = torch.zeros(3, 3, 3, dtype=torch.bool)
     occupied[1, 1, 1] = True
     origins = torch.tensor([[1.25, 1.5, 1.5]], dtype=torch.float64)
-    voxel, distance = first_hits_torch(occupied, origins, torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))
+    voxel, distance = first_hits_torch(occupied, origins, torch.tensor([[[1.0, 0.0, 0.0]]], dtype=torch.float64))
     assert voxel.item() == 13
     assert distance.item() == 0.75
 
@@ -87,8 +98,8 @@ GRID = VoxelGrid((0.0, 0.0, 0.0), (1.0, 2.0, 1.0), (9, 7, 5), "ego")
 @pytest.mark.parametrize("seed", range(3))
 def test_marks_of_both_walks_agree(seed):
     occupied, origins, directions = scene(seed)
-    places = origins.repeat_interleave(len(directions), 0)
-    towards = directions.repeat(len(origins), 1)
+    places = origins[:, None].expand(directions.shape).reshape(-1, 3)
+    towards = directions.reshape(-1, 3)
     compiled = mark_until_hit_numba(occupied, places, towards)
     assert torch.equal(compiled, mark_until_hit_torch(occupied, places, towards))
     assert 10 < int(compiled.sum()) < compiled.numel()

@@ -6,6 +6,7 @@ Axis order, frame and the number of the free class differ between them; that dif
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def read_openoccupancy(path: str | Path) -> DenseLabels:
         DataError: the file is missing, damaged, or has rows outside the grid or other classes.
     """
     rows = _load_rows(path, 4)
-    return _from_rows(path, rows[:, [2, 1, 0]], rows[:, 3], grids.OPENOCCUPANCY, OPENOCCUPANCY)
+    return _from_rows(path, rows[:, [2, 1, 0]], rows[:, 3], grids.OPENOCCUPANCY, OPENOCCUPANCY, _majority)
 
 
 def write_openoccupancy(path: str | Path, labels: DenseLabels) -> Path:
@@ -80,11 +81,13 @@ def write_openoccupancy(path: str | Path, labels: DenseLabels) -> Path:
 def read_surroundocc(path: str | Path) -> DenseLabels:
     """``.npy`` rows (x, y, z, class) of SurroundOcc, LIDAR_TOP frame. Class 0 in a file is noise: ignored.
 
+    Where several rows name a voxel the last one counts, as in its tool.
+
     Raises:
         DataError: as :func:`read_openoccupancy`.
     """
     rows = _load_rows(path, 4)
-    return _from_rows(path, rows[:, :3], rows[:, 3], grids.SURROUNDOCC, SURROUNDOCC)
+    return _from_rows(path, rows[:, :3], rows[:, 3], grids.SURROUNDOCC, SURROUNDOCC, _last)
 
 
 def write_surroundocc(path: str | Path, labels: DenseLabels) -> Path:
@@ -178,7 +181,12 @@ def _labels(path: str | Path, grid: VoxelGrid, classes: ClassTable, label: np.nd
 
 
 def _from_rows(
-    path: str | Path, index: Int64[Tensor, "N 3"], label: Int64[Tensor, "N"], grid: VoxelGrid, classes: ClassTable
+    path: str | Path,
+    index: Int64[Tensor, "N 3"],
+    label: Int64[Tensor, "N"],
+    grid: VoxelGrid,
+    classes: ClassTable,
+    choose: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]],
 ) -> DenseLabels:
     outside = ~grid.contains_index(index)
     if bool(outside.any()):
@@ -193,7 +201,7 @@ def _from_rows(
         )
     assert classes.free is not None  # every table of a volume has one
     volume = torch.full((grid.num_voxels,), classes.free, dtype=torch.uint8)
-    flat, best = _majority(grid.flat_from_index(index), label, classes.num_classes)
+    flat, best = choose(grid.flat_from_index(index), label, classes.num_classes)
     volume[flat] = torch.where(best == 0, classes.ignore, best).to(torch.uint8)
     return DenseLabels(grid, classes, volume.reshape(grid.shape))
 
@@ -208,6 +216,15 @@ def _majority(
     rank = torch.where(number == 0, 0, votes) * num_classes + (num_classes - 1 - number)
     best = torch.full((len(voxel),), -1).scatter_reduce_(0, row, rank, "amax")
     return voxel, num_classes - 1 - best % num_classes
+
+
+def _last(
+    flat: Int64[Tensor, "N"], label: Int64[Tensor, "N"], num_classes: int
+) -> tuple[Int64[Tensor, "M"], Int64[Tensor, "M"]]:
+    """Distinct voxels and the label that the last row of each gives."""
+    voxel, row = torch.unique(flat, return_inverse=True)
+    last = torch.full((len(voxel),), -1).scatter_reduce_(0, row, torch.arange(len(flat)), "amax")
+    return voxel, label[last]
 
 
 def _rows_of(labels: DenseLabels) -> tuple[Int64[Tensor, "N 3"], Int64[Tensor, "N"]]:

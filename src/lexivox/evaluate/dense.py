@@ -6,6 +6,8 @@ is enough to move one network from 32 to 15 points: so the protocol must be chos
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +101,8 @@ class DenseScore(Metric):
         """Counts one volume of classes; all three have the shape (X, Y, Z).
 
         Args:
-            counted: the mask of the protocol, True where a voxel counts; ``None`` counts all.
+            counted: the mask of the protocol, True where a voxel counts; ``None`` counts all. What a prediction says
+                where nothing counts is nobody's business; elsewhere it must be a class.
             token: name of the sample, for errors, and so that it counts once.
 
         Raises:
@@ -113,8 +116,8 @@ class DenseScore(Metric):
                 f"prediction, label and mask of {who} must have one shape; got {sorted(shapes)}. "
                 "Bring the prediction to the label's grid."
             )
-        for what, volume in (("prediction", prediction), ("label", target)):
-            _require_classes(what, volume, table, who)
+        _require_classes("label", target, table, who)
+        _require_classes("prediction", prediction, table, who, lambda: _counts(target, counted, table.ignore))
         with self.counting(token):
             self.confusion.update(prediction, target, counted)
 
@@ -137,7 +140,7 @@ class DenseScore(Metric):
         return Scores(self.protocol, values, per_class, self.sample_counts(voxels=self.total))
 
     def _geometry(self) -> dict[str, float]:
-        """Occupied against free. Ignored classes never reach the counts."""
+        """Occupied against free. Ignored classes never reach the counts; of nothing at all there is no IoU."""
         counts = self.confusion.counts
         both_free = int(counts[self.free, self.free])
         true_free = int(counts[self.free].sum())
@@ -145,10 +148,11 @@ class DenseScore(Metric):
         total = int(counts.sum())
         missed, false = said_free - both_free, true_free - both_free
         hit = total - true_free - missed
+        empty = 0.0 if self.definition.absent_is_zero else math.nan
         return {
             "iou_occupied": _share(hit, hit + missed + false),
-            "precision_occupied": _share(hit, hit + false),
-            "recall_occupied": _share(hit, hit + missed),
+            "precision_occupied": _share(hit, hit + false, empty),
+            "recall_occupied": _share(hit, hit + missed, empty),
         }
 
 
@@ -164,7 +168,9 @@ def apart(name: str, iou: Float64[Tensor, "*T K"], table: ClassTable) -> dict[st
     }
 
 
-def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -> None:
+def _require_classes(
+    what: str, volume: Tensor, table: ClassTable, token: str, counts: Callable[[], Tensor] | None = None
+) -> None:
     if volume.is_floating_point() or volume.dtype == torch.bool:
         raise DataError(f"the {what} of {token} must hold whole class numbers; got {volume.dtype}. Take the argmax.")
     if not volume.numel():
@@ -172,8 +178,11 @@ def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -
     low, high = (int(end) for end in volume.aminmax())
     if low >= 0 and high < table.num_classes:
         return
-    strange = volume[(volume < 0) | (volume >= table.num_classes)].unique().tolist()
-    if what == "label" and strange == [table.ignore]:
+    is_strange = (volume < 0) | (volume >= table.num_classes)
+    if counts is not None and low >= 0:
+        is_strange &= counts()
+    strange = volume[is_strange].unique().tolist()
+    if not strange or (what == "label" and strange == [table.ignore]):
         return
     raise DataError(
         f"classes of the {what} of {token} must be 0 to {table.num_classes - 1}, those of {table.name}; "
@@ -181,8 +190,12 @@ def _require_classes(what: str, volume: Tensor, table: ClassTable, token: str) -
     )
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _counts(target: Tensor, counted: Tensor | None, ignore: int) -> Tensor:
+    return target != ignore if counted is None else counted & (target != ignore)
+
+
+def _share(part: int, whole: int, empty: float = math.nan) -> float:
+    return part / whole if whole else empty
 
 
 def surface_distance_scores(
@@ -195,7 +208,10 @@ def surface_distance_scores(
 
     A predicted voxel is accurate when a true one lies nearer than ``tolerance_m``; a true one is complete when
     a predicted one does. Distances between centres come from a small set of offsets, so no search tree is needed.
+    Where nothing is predicted, or nothing is true, all three are 0.
     """
+    if not bool(prediction.any()) or not bool(target.any()):
+        return 0.0, 0.0, 0.0
     accuracy = _share_near(prediction, target, voxel_size_m, tolerance_m)
     completeness = _share_near(target, prediction, voxel_size_m, tolerance_m)
     total = accuracy + completeness

@@ -17,8 +17,8 @@ class LidarsegScore(Metric):
 
     Args:
         classes: of labels and predictions; calling a point the ignored class is a miss.
-        absent_is_zero: a class that neither occurs nor is predicted scores 0, as SemanticKITTI's tool has it; it is
-            left out otherwise, as nuScenes' has it.
+        absent_is_zero: as SemanticKITTI's tool has it: a class that neither occurs nor is predicted scores 0, and the
+            accuracy is that of the points that got a class. As nuScenes' has it otherwise: such a class is left out.
     """
 
     counters = ("confusion",)
@@ -60,11 +60,17 @@ class LidarsegScore(Metric):
             self.confusion.update(prediction, label)
 
     def compute(self) -> Scores:
-        """``miou`` over the classes that are scored, ``accuracy`` of the points that count."""
+        """``miou`` over the classes that are scored, ``accuracy`` of the points that count (see ``absent_is_zero``)."""
         iou = self.confusion.iou(count_false=True)
         if self.absent_is_zero:
             iou = iou.nan_to_num(nan=0.0)
         evaluated = list(self.classes.evaluated)
-        values = {"miou": float(iou[evaluated].nanmean()), "accuracy": self.confusion.accuracy()}
+        values = {"miou": float(iou[evaluated].nanmean()), "accuracy": self._accuracy(evaluated)}
         per_class = {"iou": {self.classes.names[i]: float(iou[i]) for i in evaluated}}
         return Scores(self.protocol, values, per_class, self.sample_counts(points=self.total))
+
+    def _accuracy(self, evaluated: list[int]) -> float:
+        if not self.absent_is_zero:
+            return self.confusion.accuracy()
+        correct, named = int(self.confusion.correct.sum()), int(self.confusion.predictions[evaluated].sum())
+        return correct / named if named else 0.0

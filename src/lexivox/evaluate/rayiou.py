@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.dense import apart
-from lexivox.evaluate.metric import Metric, naming, takes_arrays
+from lexivox.evaluate.metric import Metric, takes_arrays
 from lexivox.evaluate.scores import Scores
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.ops.first_hit import first_hits
@@ -30,7 +30,7 @@ MAX_OFFSET_M = 39.0
 
 @cache
 def ray_directions() -> Float[Tensor, "R 3"]:
-    """The 14,040 unit directions of the benchmark: 39 elevations from -45 to 12.5 degrees, 360 azimuths.
+    """The 14,040 unit directions of the benchmark, float32: 39 elevations from -45 to 12.5 degrees, 360 azimuths.
 
     The first ten elevations hit flat ground at 1, 2 ... 10 sensor heights; the rest go on in equal steps.
     """
@@ -42,7 +42,7 @@ def ray_directions() -> Float[Tensor, "R 3"]:
         torch.tensor(elevation, dtype=torch.float64), torch.arange(360).double().deg2rad(), indexing="ij"
     )
     flat = pitch.cos()
-    return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), pitch.sin()], -1).flatten(0, 1)
+    return torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), pitch.sin()], -1).flatten(0, 1).float()
 
 
 def ray_origins(ego_from_lidar_of_all: Float[Tensor, "N 3"]) -> Float[Tensor, "O 3"]:
@@ -76,7 +76,7 @@ class RayMetric(Metric):
             raise ConfigError(f"classes of RayIoU must include free; got {classes.name}.")
         self.classes, self.grid = classes, grid
         self.free: int = classes.free
-        self.directions = ray_directions() if directions is None else directions
+        self.directions = ray_directions() if directions is None else directions.float()
 
     @property
     def identity(self) -> str:
@@ -92,7 +92,7 @@ class RayMetric(Metric):
         """The rays that meet something in the truth.
 
         Raises:
-            ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
+            ShapeError: a volume that is not of the grid's shape, or an origin beside the grid.
             DataError: classes that the table does not have, or no finite origin.
         """
         for what, volume in (("prediction", prediction), ("label", target)):
@@ -102,24 +102,44 @@ class RayMetric(Metric):
                 f"ray origins of {who} must be at least one and finite; got {origins.tolist()}. "
                 "Give the places of the LiDAR in the grid's frame."
             )
-        start = self.grid.coordinate_from_xyz(origins.double())
-        with naming(who):
-            said, said_m = self._first(prediction, start)
-            true, true_m = self._first(target, start)
+        self._require_above_or_below(origins, who)
+        rays = self._rays(origins.double())
+        said, said_m = self._first(prediction, rays)
+        true, true_m = self._first(target, rays)
         label = target.reshape(-1)[true].long()
         counted = label != self.free
         said, true = said[counted], true[counted]
         said_label = prediction.reshape(-1)[said].long()
-        return CastRays(said, true, said_label, label[counted], (said_m - true_m).abs()[counted])
+        return CastRays(said, true, said_label, label[counted], (said_m - true_m).abs()[counted].double())
 
-    def _first(self, volume: Tensor, start: Float[Tensor, "O 3"]) -> tuple[Int64[Tensor, "N"], Float64[Tensor, "N"]]:
-        """Flat voxel that every ray meets and the distance in metres at which it is left."""
-        size_m = torch.tensor(self.grid.voxel_size_m, dtype=torch.float64)
-        towards = self.directions * (size_m[0] / size_m)
-        # In voxels a direction has length 1 only where these are cubes.
-        length = torch.ones(1, 1) if bool((size_m == size_m[0]).all()) else towards.norm(dim=1, keepdim=True)
-        voxel, distance = first_hits(volume != self.free, start, towards / length)
-        return voxel.reshape(-1), (distance * (size_m[0] / length[:, 0])).reshape(-1)
+    def _rays(self, origins: Float64[Tensor, "O 3"]) -> _Rays:
+        """In voxels, rounded where the published tool rounds: both ends of a ray of one metre are float32 there."""
+        lower, size = (torch.tensor(v).double() for v in (self.grid.lower_m, self.grid.voxel_size_m))
+        start = ((origins - lower) / size).float().double()
+        end = ((origins[:, None] + self.directions.double() - lower) / size).float().double()
+        towards = end - start[:, None]
+        x, y, z = towards.unbind(-1)
+        length = (x * x + y * y + z * z).sqrt()
+        is_cube = bool((size == size[0]).all())
+        metre = size[0].expand_as(length) if is_cube else 1.0 / length
+        return _Rays(start, towards / length[..., None], metre.float())
+
+    def _first(self, volume: Tensor, rays: _Rays) -> tuple[Int64[Tensor, "N"], Float32[Tensor, "N"]]:
+        """Flat voxel that every ray meets and the distance in metres at which it is left.
+
+        A ray that never enters the grid reads voxel 0 at minus one voxel, as the published tool leaves it.
+        """
+        voxel, distance = first_hits(volume != self.free, rays.start, rays.towards)
+        return voxel.clamp_min(0).reshape(-1), (distance.float() * rays.metre).reshape(-1)
+
+    def _require_above_or_below(self, origins: Float[Tensor, "O 3"], who: str) -> None:
+        """On a slope the LiDAR of another keyframe may well be above or below the grid, but hardly beside it."""
+        place = self.grid.coordinate_from_xyz(origins.double())[:, :2]
+        if not bool(((place >= 0) & (place < place.new_tensor(self.grid.shape[:2]))).all()):
+            raise ShapeError(
+                f"ray origins of {who} must lie inside the grid along x and y; got {origins.tolist()[:3]}. "
+                "Leave out those beyond its border (ray_origins does)."
+            )
 
     def _check(self, what: str, volume: Tensor, token: str) -> None:
         if tuple(volume.shape) != self.grid.shape:
@@ -132,6 +152,15 @@ class RayMetric(Metric):
                 f"classes of the {what} of {token} must be whole numbers from 0 to {self.classes.num_classes - 1}, "
                 f"those of {self.classes.name}; got {volume.dtype} from {volume.min():g} to {volume.max():g}."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rays:
+    """Starts and unit directions in voxels, and the metres of a voxel along each ray."""
+
+    start: Float64[Tensor, "O 3"]
+    towards: Float64[Tensor, "O R 3"]
+    metre: Float32[Tensor, "O R"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +207,7 @@ class RayIouScore(RayMetric):
         """Counts one sample: volumes of classes, and ray origins in metres of the grid's frame.
 
         Raises:
-            ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
+            ShapeError: a volume that is not of the grid's shape, or an origin beside the grid.
             DataError: classes that the table does not have, no origin, or a sample that was counted before.
         """
         with self.counting(token):
@@ -221,6 +250,8 @@ def lidar_origins_in_ego(
     global_from_ego: Sequence[Float64[Tensor, "4 4"]], ego_from_lidar: Sequence[Float64[Tensor, "4 4"]], reference: int
 ) -> Float64[Tensor, "N 3"]:
     """LiDAR origins of all keyframes of a drive in the ego frame of keyframe ``reference``, metres."""
-    ego_from_global = torch.linalg.inv(global_from_ego[reference].double())
-    places = torch.stack(list(global_from_ego)).double() @ torch.stack(list(ego_from_lidar)).double()
-    return (ego_from_global @ places)[:, :3, 3]
+    lidar = torch.stack(list(ego_from_lidar)).double()
+    places = torch.stack(list(global_from_ego)).double() @ lidar
+    in_lidar = (torch.linalg.inv(places[reference]) @ places)[:, :3, 3].float().double()  # as the published tool rounds
+    in_lidar[reference] = 0.0
+    return in_lidar @ lidar[reference, :3, :3].T + lidar[reference, :3, 3]

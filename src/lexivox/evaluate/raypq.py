@@ -89,7 +89,7 @@ class RayPqScore(RayMetric):
         """Counts one sample; ray origins in metres of the grid's frame.
 
         Raises:
-            ShapeError: a volume that is not of the grid's shape, or an origin outside the grid.
+            ShapeError: a volume that is not of the grid's shape, or an origin beside the grid.
             DataError: classes that the table does not have, objects below 0, no origin, or a sample that was counted
                 before.
         """

@@ -14,44 +14,36 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.rays import clip_to_box
 from lexivox.ops.traversal import has_compiled_kernels
 
 
 def first_hits(
-    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "R 3"]
+    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "O R 3"]
 ) -> tuple[Int64[Tensor, "O R"], Float[Tensor, "O R"]]:
     """The cell where each ray of each origin ends, as a flat index, and the distance at which it leaves it.
 
-    Args:
-        origins: continuous voxel coordinates, inside the grid.
-        directions: unit vectors in voxel coordinates.
+    A ray from outside walks until it enters the grid; one that never does ends at -1, -1. The cell of a coordinate is
+    its whole part, as in the published tool, so that a ray from less than a voxel below the grid starts inside.
 
-    Raises:
-        ShapeError: an origin outside the grid.
+    Args:
+        origins: continuous voxel coordinates.
+        directions: unit vectors in voxel coordinates.
     """
-    size = origins.new_tensor(occupied.shape)
-    if not bool(((origins >= 0) & (origins < size)).all()):
-        raise ShapeError(
-            f"ray origins must lie inside a grid of {tuple(occupied.shape)} voxels; got "
-            f"{origins.tolist()[:3]}. Leave out those beyond its border."
-        )
     if occupied.device.type == "cpu" and has_compiled_kernels():
         return first_hits_numba(occupied, origins, directions)
     return first_hits_torch(occupied, origins, directions)
 
 
 def first_hits_numba(
-    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "R 3"]
+    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "O R 3"]
 ) -> tuple[Int64[Tensor, "O R"], Float[Tensor, "O R"]]:
     """:func:`first_hits` by the compiled kernel; tensors on the CPU only."""
     from lexivox.ops.kernels import first_hit_numba
 
-    shape = (len(origins), len(directions))
-    voxel = torch.empty(shape, dtype=torch.int64)
-    distance = torch.empty(shape, dtype=torch.float64)
+    voxel = torch.empty(directions.shape[:2], dtype=torch.int64)
+    distance = torch.empty(directions.shape[:2], dtype=torch.float64)
     first_hit_numba.first_hits(
         occupied.contiguous().numpy(),
         origins.double().contiguous().numpy(),
@@ -64,13 +56,32 @@ def first_hits_numba(
 
 
 def first_hits_torch(
-    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "R 3"]
+    occupied: Bool[Tensor, "X Y Z"], origins: Float[Tensor, "O 3"], directions: Float[Tensor, "O R 3"]
 ) -> tuple[Int64[Tensor, "O R"], Float[Tensor, "O R"]]:
     """:func:`first_hits` in torch, on any device: all rays step together, those that ended drop out."""
-    shape = (len(origins), len(directions))
-    walk = _Walk.start(origins.double().repeat_interleave(shape[1], 0), directions.double().repeat(shape[0], 1))
-    voxel, distance = _walked(occupied, walk)
+    shape = directions.shape[:2]
+    place = origins.double()[:, None].expand(directions.shape)
+    walk, row = _entered(occupied, _Walk.start(place.reshape(-1, 3), directions.double().reshape(-1, 3)))
+    voxel = torch.full((shape.numel(),), -1, device=occupied.device)
+    distance = torch.full((shape.numel(),), -1.0, dtype=torch.float64, device=occupied.device)
+    voxel[row], distance[row] = _walked(occupied, walk)
     return voxel.reshape(shape), distance.reshape(shape).to(origins.dtype)
+
+
+MAX_STEPS_OUTSIDE = 1000
+"""A ray that has not entered the grid after so many borders never does."""
+
+
+def _entered(occupied: Bool[Tensor, "X Y Z"], walk: _Walk) -> tuple[_Walk, Int64[Tensor, "N"]]:
+    """The rays that reach the grid, at their first cell there, and which they are."""
+    size = torch.tensor(occupied.shape, device=occupied.device)
+    for _ in range(MAX_STEPS_OUTSIDE + 1):
+        outside = ((walk.cell < 0) | (walk.cell >= size)).any(1)
+        if not bool(outside.any()):
+            break
+        walk = walk.stepped(outside)
+    inside = ((walk.cell >= 0) & (walk.cell < size)).all(1)
+    return walk.kept(inside), inside.nonzero()[:, 0]
 
 
 def _walked(occupied: Bool[Tensor, "X Y Z"], walk: _Walk) -> tuple[Int64[Tensor, "R"], Float[Tensor, "R"]]:
@@ -104,9 +115,10 @@ class _Walk:
         t = torch.where(step == 0, torch.inf, ((cell + (step > 0)).double() - place) / direction)
         return cls(cell, t, step, torch.where(step == 0, torch.inf, 1.0 / direction.abs()))
 
-    def stepped(self) -> _Walk:
-        """All rays across their nearest border."""
+    def stepped(self, rows: Bool[Tensor, "R"] | None = None) -> _Walk:
+        """All rays, or those of ``rows``, across their nearest border."""
         nearest = torch.zeros_like(self.cell).scatter_(1, _nearest_axis(self.t)[:, None], 1)
+        nearest = nearest if rows is None else nearest * rows[:, None]
         t = torch.where(nearest == 1, self.t + self.delta, self.t)
         return _Walk(self.cell + nearest * self.step, t, self.step, self.delta)
 
@@ -155,7 +167,7 @@ def cast(
     start = grid.coordinate_from_xyz(origin.double())
     is_inside = bool(((start >= 0) & (start < start.new_tensor(grid.shape))).all())
     if is_inside:
-        voxel, away = (part[0] for part in first_hits(occupied, start[None], towards))
+        voxel, away = (part[0] for part in first_hits(occupied, start[None], towards[None]))
     else:
         voxel, away = _walked(occupied, _Walk.start(place, towards))
         away = away + (place - start).norm(dim=-1)

@@ -182,7 +182,8 @@ class SemanticKittiVoxelFiles(FileBenchmark):
             )
         truth = formats.read_semantickitti_voxels(label.parent, label.stem)
         said = formats.read_semantickitti_voxels(prediction.parent, prediction.stem).label
-        if bool((said == SEMANTICKITTI_VOXELS.ignore).any()):
+        ignored = SEMANTICKITTI_VOXELS.ignore
+        if bool(((said == ignored) & (truth.label != ignored)).any()):
             raise DataError(
                 f"prediction of {token} must give every voxel a class that is scored, or 0. Check {prediction}"
             )

@@ -8,6 +8,9 @@ from typing import no_type_check
 
 import numba
 
+MAX_STEPS_OUTSIDE = 1000
+"""A ray that has not entered the grid after so many borders never does."""
+
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
@@ -22,14 +25,16 @@ def _axis(origin, direction):
 
 
 def first_hits(occupied, origins, directions, voxel, distance, threads):
-    """Fill ``voxel`` (flat index in x, y, z order) and ``distance`` (in voxels) of every origin's every ray.
+    """Fill ``voxel`` (flat index in x, y, z order) and ``distance`` (in voxels) of every origin's every ray; -1 for
+    both where a ray never enters the grid.
 
     Threads of Python and no parallel loop of numba, which would change how many threads torch uses.
     """
     with ThreadPoolExecutor(threads) as pool:
         list(
             pool.map(
-                lambda o: _first_hits_of(occupied, origins[o], directions, voxel[o], distance[o]), range(len(origins))
+                lambda o: _first_hits_of(occupied, origins[o], directions[o], voxel[o], distance[o]),
+                range(len(origins)),
             )
         )
 
@@ -42,6 +47,18 @@ def _first_hits_of(occupied, origin, directions, voxel, distance):
         x, step_x, t_x, delta_x = _axis(origin[0], directions[ray, 0])
         y, step_y, t_y, delta_y = _axis(origin[1], directions[ray, 1])
         z, step_z, t_z, delta_z = _axis(origin[2], directions[ray, 2])
+        steps = 0
+        while steps <= MAX_STEPS_OUTSIDE and not (0 <= x < size_x and 0 <= y < size_y and 0 <= z < size_z):
+            if t_x < t_y and t_x < t_z:
+                t_x, x = t_x + delta_x, x + step_x
+            elif t_y < t_z:
+                t_y, y = t_y + delta_y, y + step_y
+            else:
+                t_z, z = t_z + delta_z, z + step_z
+            steps += 1
+        if steps > MAX_STEPS_OUTSIDE:
+            voxel[ray], distance[ray] = -1, -1.0
+            continue
         while True:
             here_x, here_y, here_z = x, y, z
             if t_x < t_y and t_x < t_z:
