@@ -122,7 +122,7 @@ def test_lidarseg(seed):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_pop3d(seed):
-    """Voxels: 16 classes and free, 255 ignored; occupied or not, noise occupied. Points: noise ignored, those seen twice
+    """Voxels: 16 classes and free, 255 ignored; occupied or not, noise occupied. Points: noise ignored, seen twice
     count twice."""
     rng, shape = np.random.default_rng(seed), (6, 5, 4)
     score, points = OccupancyScore(NUSCENES16), LidarScore(NUSCENES16, dup=True)
