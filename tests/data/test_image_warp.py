@@ -63,6 +63,24 @@ def test_the_matrix_by_hand():
     )
 
 
+def published(warp: ImageWarp) -> torch.Tensor:
+    """Post-rotation and post-translation, step by step as the released loader makes them (spec occflownet 5)."""
+    width, height = warp.image_hw[1], warp.image_hw[0]
+    rotation, shift = torch.eye(2).double() * warp.scale, -torch.tensor([warp.left_px, warp.top_px]).double()
+    if warp.is_flipped:
+        flip = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).double()
+        rotation, shift = flip @ rotation, flip @ shift + torch.tensor([width, 0.0]).double()
+    cos, sin = math.cos(warp.rotation_rad), math.sin(warp.rotation_rad)
+    turn, middle = torch.tensor([[cos, sin], [-sin, cos]]).double(), torch.tensor([width / 2, height / 2]).double()
+    rotation, shift = turn @ rotation, turn @ shift - turn @ middle + middle
+    return torch.cat([rotation, shift[:, None]], dim=1)
+
+
+@pytest.mark.parametrize("warp", WARPS.values(), ids=WARPS)
+def test_the_matrix_is_the_published_one(warp):
+    torch.testing.assert_close(warp.new_from_old[:2], published(warp))
+
+
 def test_the_sky_is_cut_off():
     warp = bottom_crop((900, 1600), (256, 704))  # 0.44: 396 x 704, of which the lowest 256 rows
     assert warp == ImageWarp(0.44, 0, 140, (256, 704))

@@ -21,6 +21,7 @@ GRIDS = pytest.mark.parametrize("grid", [EGO, LIDAR], ids=["ego", "lidar"])
 AUGMENTS = {
     "none": Augment(mirror_prob=0.0, color=0.0),
     "mirror": Augment(mirror_prob=1.0, color=0.0),
+    "reverse": Augment(mirror_prob=0.0, reverse_prob=1.0, color=0.0),
     "turn": Augment(mirror_prob=0.0, turn_rad=0.6, color=0.0),
     "both": Augment(mirror_prob=1.0, turn_rad=0.6, color=0.3),
 }
@@ -214,11 +215,12 @@ def labelled(seed: int = 0, grid: VoxelGrid = EGO) -> Sample:
 
 
 @GRIDS
-def test_voxel_labels_are_mirrored_with_the_world(grid):
+@pytest.mark.parametrize("sides", ["left-right", "front-back"])
+def test_voxel_labels_are_mirrored_with_the_world(grid, sides):
     """The label at the mirrored centre is the one that was at the centre."""
     sample = labelled(grid=grid)
-    flipped = mirror(sample).voxel_labels
-    axis = 1 if grid.frame == "ego" else 0
+    flipped = mirror(sample, sides).voxel_labels
+    axis = int((grid.frame == "ego") == (sides == "left-right"))  # x of the LiDAR points right
     signs = torch.ones(3)
     signs[axis] = -1.0
     index = grid.index_from_xyz(grid.centers().reshape(-1, 3) * signs)

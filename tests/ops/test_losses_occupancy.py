@@ -78,6 +78,12 @@ def test_depth_by_hand() -> None:
     near(losses.depth_loss(predicted, measured, "mse", weight), 19 / 3)
 
 
+def test_silog_as_published_by_hand() -> None:
+    """Gaps log 2 and 2 log 2: mean square 2.5 log2^2, squared mean 2.25 log2^2; root of 2.5 - 0.85 * 2.25 = 0.5875."""
+    found = losses.depth_loss(torch.tensor([2.0, 4.0]), torch.ones(2), "silog", near_m=0.0)
+    assert float(found) == pytest.approx(0.5875**0.5 * math.log(2.0), rel=1e-6)
+
+
 def test_langocc() -> None:
     logit, _ = rows()
     target, weight = torch.randn(40, 5).double(), torch.rand(40).double()

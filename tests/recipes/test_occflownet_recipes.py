@@ -41,7 +41,8 @@ def test_the_grid_and_the_schedule_are_published(recipe):
     train = config.train
     assert (train.steps, train.batch_size, train.lr, train.lr_for_batch) == (12 * 1758, 16, 1e-4, 16)
     assert (train.schedule, train.warmup_steps, train.weight_decay) == ("constant", 200, 0.01)
-    assert (train.clip_norm, train.ema, train.precision) == (5.0, 0.999, "float32")
+    assert (train.clip_norm, train.ema, train.ema_ramp_from, train.precision) == (5.0, 0.999, 10_560, "float32")
+    assert train.options().ema_ramp_from == 10_560
 
 
 @pytest.mark.parametrize("recipe", FULL)
@@ -51,6 +52,7 @@ def test_losses_and_rays_are_published(recipe):
     rendering = rendering_of(config)
     assert (rendering.depth, rendering.depth_loss, rendering.semantic, rendering.blend) == (0.05, "mse", 1.0, "logits")
     assert (rendering.background, rendering.weigh_depth, rendering.far_m) == ("none", True, 40.0)
+    assert rendering.average == "plain"
     assert (rendering.distortion, rendering.opacity, rendering.ending) == (0.0, 0.0, 0.0)
     rays = rendering.rays
     assert rays.horizon == (-3, -2, -1, 1, 2, 3)
@@ -66,7 +68,8 @@ def test_images_are_cut_and_jittered_as_published():
         jitter = config.augment.jitter
         changes = [change * width / 1600 for change in jitter.scale_change]
         assert changes == pytest.approx([-0.06, 0.11])
-        assert (jitter.flip_prob, jitter.rotation_deg, config.augment.mirror_prob) == (0.5, 5.4, 0.5)
+        assert (jitter.flip_prob, jitter.rotation_deg) == (0.5, 5.4)
+        assert (config.augment.mirror_prob, config.augment.reverse_prob, config.augment.turn_deg) == (0.5, 0.5, 0.0)
 
 
 def test_the_three_variants():

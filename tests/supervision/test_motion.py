@@ -207,16 +207,20 @@ def test_only_chosen_classes_move():
     assert not ask(motion_of(now, then, labels=(CAR + 1,)), then.center).is_moved.any()
 
 
-@pytest.mark.parametrize("change", [mirror, lambda s: turn(s, 0.4)], ids=["mirror", "turn"])
-def test_a_changed_world_moves_alike(change):
+@pytest.mark.parametrize(
+    ("change", "signs"),
+    [(mirror, (1.0, -1.0, 1.0)), (lambda s: mirror(s, "front-back"), (-1.0, 1.0, 1.0)), (lambda s: turn(s, 0.4), None)],
+    ids=["mirror", "reverse", "turn"],
+)
+def test_a_changed_world_moves_alike(change, signs):
     """A place carried over and then augmented = augmented and then carried over."""
     now, then = boxes_of((1, (0.3, 1.0, 0.6), 0.2, 3.0)), boxes_of((1, (2.0, 0.4, 0.6), 0.9, 3.0))
     plain = clip_of(now, (1, then))
     changed = each_sample(plain, change)
-    if change is mirror:
+    if signs is not None:
 
         def augment(xyz):
-            return xyz * torch.tensor([1.0, -1.0, 1.0])
+            return xyz * torch.tensor(signs)
     else:
         augment = (changed.current.global_from_ego.inverse() @ plain.current.global_from_ego).apply
     grid = replace(GRID, lower_m=(-12.0, -12.0, -1.0), shape=(60, 60, 10))

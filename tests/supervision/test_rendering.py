@@ -180,7 +180,7 @@ def test_the_chance_of_an_end_spreads_evenly_inside_a_segment():
 
 def test_a_ray_that_leaves_the_grid_wants_nothing_in_its_way():
     rays = straight(depth_m=30.0)
-    supervision = Rendering(depth=1.0, ending=1.0, opacity=1.0)
+    supervision = Rendering(RayChoice(RayGeometry(outside="keep")), depth=1.0, ending=1.0, opacity=1.0)
     empty = supervision(volume_scene(solid_at()), batch_with(rays))
     blocked = supervision(volume_scene(solid_at(20)), batch_with(rays))
     assert float(empty["render/opacity"]) == pytest.approx(0.0, abs=1e-4)
@@ -300,6 +300,17 @@ def test_class_weights_count_for_depth_when_published():
         for supervision in (Rendering(depth=1.0, depth_loss="mse", weigh_depth=w) for w in (False, True))
     )
     assert (plain, weighed) == pytest.approx((2.0, 3.0), rel=1e-3)
+
+
+def test_a_plain_average_divides_by_the_number_of_rays():
+    """Squares 4 and 0 of rays that weigh 3 and 1: 12 / 4 weighted, 12 / 2 plain; two classes alike cost log 2."""
+    rays = straight(2, weight=torch.tensor([3.0, 1.0]), label=torch.tensor([0, 0]))
+    rays = replace(rays, depth_m=torch.tensor([12.0133, 10.0133]))
+    for average, depth, entropy in (("weighted", 3.0, 1.0), ("plain", 6.0, 2.0)):
+        signal = Rendering(depth=1.0, depth_loss="mse", weigh_depth=True, average=average, semantic=1.0, blend="logits")
+        terms = signal(volume_scene(solid_at(25, channels=3), semantic=(1, 3)), batch_with(rays))
+        assert float(terms["render/depth"]) == pytest.approx(depth, rel=1e-3)
+        assert float(terms["render/semantic"]) == pytest.approx(entropy * math.log(2.0), rel=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------ motion

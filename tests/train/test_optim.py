@@ -54,6 +54,21 @@ def test_a_pretrained_backbone_learns_more_slowly():
     assert backbone["params"][0] is model.encoder.image.backbone.weight
 
 
+def test_the_published_ramp_of_the_running_mean():
+    """0.999 (1 - exp(-n / 2000)), n = 10 560 at the first step: exp(-5.28) = 0.005092."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    mean = RunningMean(model, 0.999, ramp_from=10_560)
+    assert mean.decay_at(0) == pytest.approx(0.999 * (1.0 - 0.0050924), abs=1e-7)
+    assert mean.decay_at(2000) == pytest.approx(0.999 * (1.0 - 0.0018734), abs=1e-7)
+    assert RunningMean(model, 0.999, ramp_from=0).decay_at(0) == 0.0
+    assert [RunningMean(model, 0.999).decay_at(step) for step in (0, 90, 10**6)] == [0.1, 0.91, 0.999]
+    with torch.no_grad():
+        model.weight.fill_(float(mean.weights["weight"]) + 1.0)
+    before = float(mean.weights["weight"])
+    mean.update(model, step=0)
+    assert float(mean.weights["weight"]) == pytest.approx(before + 1.0 - 0.999 * (1.0 - 0.0050924), abs=1e-5)
+
+
 def test_running_mean_follows_the_weights():
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():

@@ -162,6 +162,7 @@ class SamplingConfig(Config):
     num_samples: Annotated[int, Field(ge=2)] = 100
     grid_align: Literal["centers", "corners"] = "centers"
     leftover: Literal["spread", "last"] = "spread"
+    jitter: bool = False
 
     def build(self) -> Sampling:
         from lexivox.ops.render_sampled import Sampling
@@ -189,6 +190,7 @@ class RenderingConfig(RaySignal):
     depth: Weight = 0.1
     depth_loss: Literal["mse", "l1", "huber_log", "silog"] = "l1"
     weigh_depth: bool = False
+    average: Literal["weighted", "plain"] = "weighted"
     ending: Weight = 0.0
     tolerance_m: PositiveFloat = 0.4
     opacity: Weight = 0.0

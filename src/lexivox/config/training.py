@@ -31,6 +31,7 @@ class JitterConfig(Config):
 
 class AugmentConfig(Config):
     mirror_prob: Share = 0.5
+    reverse_prob: Share = 0.0
     turn_deg: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     color: Share = 0.2
     drop_view_prob: Share = 0.0
@@ -60,6 +61,7 @@ class TrainConfig(Config):
     backbone_lr_scale: Weight = 1.0
     clip_norm: PositiveFloat = 10.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    ema_ramp_from: Annotated[int, Field(ge=0)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpointing: Literal["none", "heads", "all"] = "none"
     seed: int = 0

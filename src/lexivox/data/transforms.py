@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -81,19 +81,28 @@ def move_boxes(boxes: Boxes, a_from_b: RigidTransform) -> Boxes:
     )
 
 
-def mirror(sample: Sample) -> Sample:
-    """Swap left and right of the whole world: images, calibration, points, boxes, voxel labels.
+Sides = Literal["left-right", "front-back"]
 
+_AXES: dict[Sides, tuple[int, int]] = {"left-right": (1, 0), "front-back": (0, 1)}
+"""The axis that points from one side to the other, of the ego frame (x forward) and of the LiDAR's (y forward)."""
+
+
+def mirror(sample: Sample, sides: Sides = "left-right") -> Sample:
+    """Swap two sides of the whole world: images, calibration, points, boxes, voxel labels.
+
+    Pictures are mirrored with it, so that cameras stay cameras. With the flip of pixels alone, which is that of
+    :class:`~lexivox.data.image_warp.ImageJitter`, these are the published augmentations (spec occflownet 5).
     Voxel labels are dropped where their grid is not the same on both sides.
     """
+    ego, lidar = _AXES[sides]
     return replace(
         sample,
-        views=tuple(_mirror_view(view) for view in sample.views),
-        lidar=replace(sample.lidar, xyz=sample.lidar.xyz * _flip(0, sample.lidar.xyz)),
-        ego_from_lidar=_reflect(sample.ego_from_lidar, axis_out=1, axis_in=0),
-        global_from_ego=_reflect(sample.global_from_ego, axis_out=1, axis_in=1),
-        boxes=None if sample.boxes is None else _mirror_boxes(sample.boxes),
-        voxel_labels=None if sample.voxel_labels is None else _mirror_voxels(sample.voxel_labels),
+        views=tuple(_mirror_view(view, ego) for view in sample.views),
+        lidar=replace(sample.lidar, xyz=sample.lidar.xyz * _flip(lidar, sample.lidar.xyz)),
+        ego_from_lidar=_reflect(sample.ego_from_lidar, axis_out=ego, axis_in=lidar),
+        global_from_ego=_reflect(sample.global_from_ego, axis_out=ego, axis_in=ego),
+        boxes=None if sample.boxes is None else _mirror_boxes(sample.boxes, ego),
+        voxel_labels=None if sample.voxel_labels is None else _mirror_voxels(sample.voxel_labels, sides),
     )
 
 
@@ -109,26 +118,27 @@ def _reflect(a_from_b: RigidTransform, axis_out: int, axis_in: int) -> RigidTran
     return RigidTransform(out[:, None] * a_from_b.rotation * into, out * a_from_b.translation)
 
 
-def _mirror_view(view: CameraView) -> CameraView:
+def _mirror_view(view: CameraView, axis: int) -> CameraView:
     return replace(
         view,
         image=view.image.flip(-1),
         image_from_cam=mirror_intrinsics(view.image_from_cam, view.image_hw[1]),
-        ego_from_cam=_reflect(view.ego_from_cam, axis_out=1, axis_in=0),
+        ego_from_cam=_reflect(view.ego_from_cam, axis_out=axis, axis_in=0),
     )
 
 
-def _mirror_boxes(boxes: Boxes) -> Boxes:
+def _mirror_boxes(boxes: Boxes, axis: int) -> Boxes:
     return replace(
         boxes,
-        center=boxes.center * _flip(1, boxes.center),
-        yaw_rad=-boxes.yaw_rad,
-        velocity=boxes.velocity * _flip(1, boxes.velocity)[:2],
+        center=boxes.center * _flip(axis, boxes.center),
+        yaw_rad=(math.pi if axis == 0 else 0.0) - boxes.yaw_rad,
+        velocity=boxes.velocity * _flip(axis, boxes.velocity)[:2],
     )
 
 
-def _mirror_voxels(voxels: VoxelLabels) -> VoxelLabels | None:
-    axis = 1 if voxels.grid.frame == "ego" else 0  # where left is, see _mirror_view and mirror
+def _mirror_voxels(voxels: VoxelLabels, sides: Sides) -> VoxelLabels | None:
+    ego, lidar = _AXES[sides]
+    axis = ego if voxels.grid.frame == "ego" else lidar
     if not math.isclose(voxels.grid.lower_m[axis], -voxels.grid.upper_m[axis], abs_tol=1e-6):
         return None
 
@@ -168,6 +178,7 @@ class Augment:
 
     Attributes:
         mirror_prob: chance of swapping left and right.
+        reverse_prob: chance of swapping front and back; published as well.
         turn_rad: the grid is turned by a yaw drawn from [-turn_rad, turn_rad].
         color: strength of the photometric jitter; 0 switches it off.
         drop_view_prob: chance that one view of the rig is missing.
@@ -181,15 +192,21 @@ class Augment:
     drop_view_prob: float = 0.0
     distort: bool = False
     grid_mask_prob: float = 0.0
+    reverse_prob: float = 0.0
 
     def __call__(self, sample: MovingWorld, generator: torch.Generator) -> MovingWorld:
-        """One change of the world for a whole clip, and of the rig; colours differ from keyframe to keyframe."""
+        """One change of the world for a whole clip, and of the rig; colours differ from keyframe to keyframe.
+
+        The grid is turned before sides are swapped, as published.
+        """
         mirror_draw, turn_draw, drop_draw = torch.rand(3, generator=generator).tolist()
         steps: list[Callable[[Sample], Sample]] = []
-        if mirror_draw < self.mirror_prob:
-            steps.append(mirror)
         if self.turn_rad:
             steps.append(lambda s: turn(s, (2.0 * turn_draw - 1.0) * self.turn_rad))
+        if mirror_draw < self.mirror_prob:
+            steps.append(mirror)
+        if self.reverse_prob and float(torch.rand((), generator=generator)) < self.reverse_prob:
+            steps.append(lambda s: mirror(s, "front-back"))
         if drop_draw < self.drop_view_prob:
             views = (sample.current if isinstance(sample, Clip) else sample).views
             lost = int(torch.randint(len(views), (1,), generator=generator))

@@ -175,12 +175,14 @@ def depth_loss(
     measured_m: Float[Tensor, "R"],
     kind: DepthLoss = "mse",
     weight: Float[Tensor, "R"] | None = None,
+    near_m: float = NEAR_M,
 ) -> Float[Tensor, ""]:
     """How far rendered depths are from measured ones (spec occflownet 2.5, A7); a weighted mean over rays.
 
     Args:
         kind: ``"mse"`` in square metres, in which what is far dominates; ``"l1"`` in metres; ``"huber_log"`` of the
             logarithms, quadratic below a tenth; ``"silog"`` forgives a common factor in part (lambda 0.85).
+        near_m: added before logarithms are taken; 0 is published for ``"silog"``.
     """
     predicted, measured = _accurate(predicted_m), measured_m.to(_accurate(predicted_m))
     if kind == "mse":
@@ -188,7 +190,7 @@ def depth_loss(
     if kind == "l1":
         return weighted_mean((predicted - measured).abs(), weight)
     # Half a metre is added: the logarithm of a ray that ends at once must not drown all others.
-    gap = (predicted.clamp_min(0.0) + NEAR_M).log() - (measured + NEAR_M).log()
+    gap = (predicted.clamp_min(0.0) + near_m).clamp_min(TINY).log() - (measured + near_m).clamp_min(TINY).log()
     if kind == "huber_log":
         return weighted_mean(F.huber_loss(gap, torch.zeros_like(gap), reduction="none", delta=0.1), weight)
     square, mean = weighted_mean(gap.square(), weight), weighted_mean(gap, weight)

@@ -3,7 +3,7 @@
 Kept to compare with; :mod:`lexivox.ops.render` needs no number of samples and is faster. Two published habits are
 repaired unless asked for: interpolation that puts the outermost voxel centres on the faces of the box (A3), and
 light that nothing stopped counted as stopped in the last proposal, which sends all samples of a ray through thin air
-to its far end (A15). Jitter is given, never drawn here: without it, as at test time, the same rays see the same.
+to its far end (A15). Jitter is given or asked for: without it, as at test time, the same rays see the same.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Sampling:
             has their value; ``"corners"``: as published, stretched by one voxel (A3).
         leftover: where the share of light that the proposals did not stop is sampled: ``"spread"`` evenly over the
             ray, or in the ``"last"`` piece, as published (A15).
+        jitter: draw the jitter of :func:`proposal_edges` from torch's own numbers where none is given, as published.
     """
 
     near_m: float = 0.05
@@ -43,6 +44,7 @@ class Sampling:
     num_samples: int = 100
     grid_align: Literal["centers", "corners"] = "centers"
     leftover: Literal["spread", "last"] = "spread"
+    jitter: bool = False
 
 
 PUBLISHED = Sampling(grid_align="corners", leftover="last")
@@ -111,6 +113,8 @@ def proposal_edges(
     """
     near, far, num = sampling.near_m, sampling.far_m, sampling.num_proposals
     edges = torch.linspace(near, far, num + 1, dtype=like.dtype, device=like.device).repeat(num_rays, 1)
+    if jitter is None and sampling.jitter:
+        jitter = torch.rand(num_rays, num - 1, device=like.device)
     if jitter is not None:
         edges[:, 1:-1] += (jitter.to(like) - 0.5) * ((far - near) / num)
     return edges

@@ -61,6 +61,7 @@ def occflownet_2d(root: str = "data/nuscenes") -> ExperimentConfig:
         depth=0.05,
         depth_loss="mse",
         weigh_depth=True,
+        average="plain",
         semantic=1.0,
         blend="logits",
     )
@@ -142,9 +143,11 @@ def published_heads() -> HeadsConfig:
 
 
 def published_augment(width_px: int = 704) -> AugmentConfig:
-    """Images are scaled, cut out, flipped and rotated, each camera by itself; the world is mirrored (spec 5)."""
+    """Images scaled, cut out, flipped and rotated, each camera by itself; the world mirrored both ways (spec 5)."""
     low, high = (change * 1600 / width_px for change in (-0.06, 0.11))  # shares of the recorded width
-    return AugmentConfig(color=0.0, jitter=JitterConfig(scale_change=(low, high), flip_prob=0.5, rotation_deg=5.4))
+    return AugmentConfig(
+        color=0.0, reverse_prob=0.5, jitter=JitterConfig(scale_change=(low, high), flip_prob=0.5, rotation_deg=5.4)
+    )
 
 
 def published_training(epochs: int) -> TrainConfig:
@@ -160,6 +163,7 @@ def published_training(epochs: int) -> TrainConfig:
         decay_all=True,
         clip_norm=5.0,
         ema=0.999,
+        ema_ramp_from=10_560,
         checkpoint_every=500,
         workers=1,
         points_per_sample=0,
@@ -177,7 +181,10 @@ def released(config: ExperimentConfig) -> ExperimentConfig:
     rendering, others = _rendering(config), config.supervision[1:]
     aside_px = 0.5 * config.encoder.image.image_hw[1] / 1600
     rays = {"depth": "camera_z", "pixel_offset_px": aside_px, "share_now": None}
-    light = {"density": "sigmoid_per_metre", "sampling": SamplingConfig(grid_align="corners", leftover="last")}
+    light = {
+        "density": "sigmoid_per_metre",
+        "sampling": SamplingConfig(grid_align="corners", leftover="last", jitter=True),
+    }
     compat = rendering.model_copy(update={"rays": rendering.rays.model_copy(update=rays), **light})
     has_voxels = any(s.uses_voxel_labels for s in others)
     parts: dict[str, Any] = {

@@ -32,7 +32,7 @@ from lexivox.supervision.march import March, Optics, Places, extinction_of, foll
 def march_sampled(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | None, optics: Optics) -> March:
     """Follow rays through a scene by the samples of ``optics.sampling``; its ``behind_m`` is not heeded.
 
-    The mean depth takes every step at its middle, as published. Nothing is jittered.
+    The mean depth takes every step at its middle, as published.
     """
     sampling = optics.sampling or Sampling()
     edges = proposal_edges(len(rays.origins), sampling, None, like=rays.origins)

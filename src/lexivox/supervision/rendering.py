@@ -30,9 +30,6 @@ from lexivox.supervision.rays import RayChoice
 TINY = 1e-5
 """Least probability inside a logarithm."""
 
-FAR_M = 40.0
-"""What distances are divided by in the distortion loss, the published end of rays."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
@@ -47,9 +44,12 @@ class Rendering:
             stopped.
         depth, depth_loss: ``"mse"`` of weight 0.05 is published; metres draw a sharper wall than their squares.
         weigh_depth: the rays' weights count for geometry too, as published (spec A11).
+        average: ``"weighted"`` divides sums of weighted costs by the weights, so that a batch of road costs as much as
+            one of cars; ``"plain"`` by the number of rays, as published (spec 2.5): most rays hit what weighs little.
         ending, tolerance_m: minus the log of the chance that a ray ends within so much of its return.
         opacity: cross-entropy of the share of a ray that is stopped at all: 1 for a return inside the grid, else 0.
-        distortion: pulls the ends of a ray together (Mip-NeRF 360); published 0.01, switched off.
+        distortion: pulls the ends of a ray together (Mip-NeRF 360), of distances in metres; published 0.01, switched
+            off.
         semantic: cross-entropy of classes.
         blend: ``"probs"`` adds up class probabilities: the chance that a ray ends at a place, times the class there,
             which is the likelihood of what the ray saw. ``"logits"`` adds up logits, as published: half a ray of
@@ -64,6 +64,7 @@ class Rendering:
     depth: float = 0.1
     depth_loss: DepthLoss = "l1"
     weigh_depth: bool = False
+    average: Literal["weighted", "plain"] = "weighted"
     ending: float = 0.0
     tolerance_m: float = 0.4
     opacity: float = 0.0
@@ -81,7 +82,7 @@ class Rendering:
         rays = batch.targets.rays
         assert rays is not None, "prepare() fills it"
         motion = batch.targets.motion
-        known, returned = _with_counterpart(rays, motion, batch.grid, self.optics.follow)
+        known, returned = self._with_counterpart(rays, motion, batch.grid)
         follow = march_sampled if self.optics.sampling else march
         followed = follow(scene, batch.grid, known, motion, self.optics)
         if not len(followed.segments):
@@ -92,6 +93,18 @@ class Rendering:
         if self.language:
             terms["render/language"] = self.language * self._language_term(followed, known, batch)
         return terms
+
+    def _with_counterpart(self, rays: Rays, motion: Motion | None, grid: VoxelGrid) -> tuple[Rays, Bool[Tensor, "R"]]:
+        """Rays whose return can be told of, and True for those that end inside the grid."""
+        ends = rays.origins + rays.depth_m[:, None] * rays.directions
+        has_others = self.choice.geometry.outside == "keep"  # else only those inside were chosen, by the place itself
+        returned = grid.contains(ends) if has_others else torch.ones_like(rays.batch, dtype=torch.bool)
+        if motion is None:
+            return rays, returned
+        moved = motion.to_now(ends, rays.batch, rays.offset)
+        lost = moved.is_unknown | moved.is_vacant
+        lost |= moved.is_moved & ~(grid.contains(moved.xyz) & self.optics.follow)
+        return _some(rays, ~lost), returned[~lost]
 
     def _nothing(self, scene: Scene, batch: Batch) -> dict[str, Tensor]:
         """No ray, or none that meets the grid."""
@@ -104,29 +117,38 @@ class Rendering:
         weight = (rays.weight if self.weigh_depth else torch.ones_like(rays.weight)) * returned
         if self.depth:
             depth_m = render_depth(weights, segments, self.background)
-            terms["render/depth"] = self.depth * depth_loss(depth_m, rays.depth_m, self.depth_loss, weight)
+            cost = depth_loss(depth_m, rays.depth_m, self.depth_loss, weight)
+            terms["render/depth"] = self.depth * self._share(weight) * cost
         if self.ending:
             chance = ending_chance(followed, rays.depth_m, self.tolerance_m)
-            terms["render/ending"] = self.ending * weighted_mean(-chance.clamp_min(TINY).log(), weight)
+            cost = weighted_mean(-chance.clamp_min(TINY).log(), weight)
+            terms["render/ending"] = self.ending * self._share(weight) * cost
         if self.opacity:
             fits = torch.where(returned, weights.opacity, weights.remaining)
             terms["render/opacity"] = self.opacity * weighted_mean(-fits.clamp_min(TINY).log(), None)
         if self.distortion:
-            apart = distortion_loss(weights.weight, segments, FAR_M)
+            apart = distortion_loss(weights.weight, segments)
             terms["render/distortion"] = self.distortion * weighted_mean(apart, None)
         return terms
 
     def _class_term(self, followed: March, rays: Rays, batch: Batch) -> Float[Tensor, ""]:
         if rays.label is None:
             return nothing_from(followed.scene, "semantic", batch)
+        known = rays.label != IGNORED
+        share = self._share(rays.weight * known)
         if self.blend == "logits":
-            return cross_entropy(followed.seen("semantic"), rays.label, row_weight=rays.weight)
+            return share * cross_entropy(followed.seen("semantic"), rays.label, row_weight=rays.weight)
         prob = followed.seen("semantic", lambda logit: logit.softmax(dim=-1))
         # What does not end says nothing: all classes alike. It keeps the sum of probabilities at 1.
         prob = prob + (1.0 - prob.sum(dim=-1, keepdim=True)).clamp_min(0.0) / prob.shape[1]
-        known = rays.label != IGNORED
         chance = prob.gather(1, torch.where(known, rays.label, 0)[:, None])[:, 0]
-        return weighted_mean(-chance.clamp_min(TINY).log(), rays.weight * known)
+        return share * weighted_mean(-chance.clamp_min(TINY).log(), rays.weight * known)
+
+    def _share(self, weight: Float[Tensor, "R"]) -> Float[Tensor, ""]:
+        """What turns a weighted mean into the average that is asked for."""
+        if self.average == "weighted":
+            return weight.new_ones(())
+        return weight.sum() / (weight > 0).sum().clamp_min(1)
 
     def _language_term(self, followed: March, rays: Rays, batch: Batch) -> Float[Tensor, ""]:
         if rays.feature is None:
@@ -145,19 +167,6 @@ def ending_chance(followed: March, depth_m: Float[Tensor, "R"], tolerance_m: flo
     stop = torch.minimum(segments.stop_m, middle + tolerance_m)
     share = ((stop - start) / segments.length_m.clamp_min(1e-9)).clamp(0.0, 1.0)
     return segments.sum(followed.weights.weight * share)
-
-
-def _with_counterpart(
-    rays: Rays, motion: Motion | None, grid: VoxelGrid, follow: bool
-) -> tuple[Rays, Bool[Tensor, "R"]]:
-    """Rays whose return can be told of, and True for those that end inside the grid."""
-    ends = rays.origins + rays.depth_m[:, None] * rays.directions
-    returned = grid.contains(ends)
-    if motion is None:
-        return rays, returned
-    moved = motion.to_now(ends, rays.batch, rays.offset)
-    lost = moved.is_unknown | moved.is_vacant | (moved.is_moved & ~(grid.contains(moved.xyz) & follow))
-    return _some(rays, ~lost), returned[~lost]
 
 
 def _some(rays: Rays, kept: Bool[Tensor, "R"]) -> Rays:

@@ -46,6 +46,7 @@ class OptimOptions:
         decay_all: decay biases and norms too, as published.
         clip_norm: largest L2 norm of the whole gradient.
         ema: decay of a running mean of the weights, which is what is kept in the end; 0 = off.
+        ema_ramp_from: of :class:`lexivox.train.optim.RunningMean`.
         backbone_lr_scale: of the rate of a pretrained image backbone.
         precision: ``"bfloat16"`` runs the forward pass under autocast; losses stay float32.
         checkpoint_every: steps between states on disk, which is what a kill costs at most.
@@ -61,6 +62,7 @@ class OptimOptions:
     decay_all: bool = False
     clip_norm: float = 10.0
     ema: float = 0.0
+    ema_ramp_from: int | None = None
     backbone_lr_scale: float = 1.0
     precision: str = "float32"
     checkpoint_every: int = 100
@@ -106,7 +108,7 @@ class Trainer:
         self.optimizer = adamw(
             model, self.lr, options.weight_decay, options.backbone_lr_scale, decay_all=options.decay_all
         )
-        self.mean = RunningMean(model, options.ema) if options.ema else None
+        self.mean = RunningMean(model, options.ema, options.ema_ramp_from) if options.ema else None
         if state is not None:
             self._resume(state)
         self._agree_on_step()

@@ -79,16 +79,33 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any], source: str
         ) from None
 
 
-class RunningMean:
-    """Exponential moving average of the weights; what is evaluated and saved when it is switched on."""
+RAMP_STEPS = 2000
+"""Of the published ramp of the running mean's decay."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+
+class RunningMean:
+    """Exponential moving average of the weights; what is evaluated and saved when it is switched on.
+
+    Args:
+        decay: in the long run.
+        ramp_from: count at the first step of a ramp ``decay * (1 - exp(-count / 2000))``, as published (spec
+            occflownet 5). Without it the decay is at most ``(1 + step) / (10 + step)``: a short run forgets its start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, ramp_from: int | None = None) -> None:
+        self.decay, self.ramp_from = decay, ramp_from
         self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def decay_at(self, step: int) -> float:
+        """The share of the mean that a step leaves."""
+        if self.ramp_from is None:
+            return min(self.decay, (1.0 + step) / (10.0 + step))
+        return self.decay * (1.0 - math.exp(-(self.ramp_from + step) / RAMP_STEPS))
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1.0 + step) / (10.0 + step))  # the first steps are forgotten quickly
+        """Take in the weights after a step; the first is step 0."""
+        decay = self.decay_at(step)
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
                 self.weights[name].lerp_(tensor, 1.0 - decay)
