@@ -113,6 +113,29 @@ class LabelMap:
             )
         return torch.tensor(self.table, device=label.device)[label]
 
+    @property
+    def unmapped(self) -> tuple[str, ...]:
+        """The classes that have no class in ``target`` and are ignored there, though they are not ignored here."""
+        return tuple(
+            name
+            for number, (name, to) in enumerate(zip(self.source.names, self.table, strict=True))
+            if to == self.target.ignore and number != self.source.ignore
+        )
+
+    def then(self, other: LabelMap) -> LabelMap:
+        """This map and another one after it. What either ignores stays ignored.
+
+        Raises:
+            ConfigError: the other one does not start where this one ends.
+        """
+        if other.source != self.target:
+            raise ConfigError(f"a map to follow must start from {self.target.name}; got {other.source.name}.")
+        further = {number: to for number, to in enumerate(other.table)}
+        table = tuple(
+            other.target.ignore if to == self.target.ignore else further[to] for to in self.table
+        )
+        return LabelMap(self.source, other.target, table)
+
 
 def label_map(source: ClassTable, target: ClassTable, groups: Mapping[str, Sequence[str]]) -> LabelMap:
     """A map written as ``{target class: source classes}``; classes left out become ``target.ignore``."""
