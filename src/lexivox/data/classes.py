@@ -130,7 +130,7 @@ class LabelMap:
         """
         if other.source != self.target:
             raise ConfigError(f"a map to follow must start from {self.target.name}; got {other.source.name}.")
-        further = {number: to for number, to in enumerate(other.table)}
+        further = dict(enumerate(other.table))
         table = tuple(other.target.ignore if to == self.target.ignore else further[to] for to in self.table)
         return LabelMap(self.source, other.target, table)
 
