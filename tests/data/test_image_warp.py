@@ -65,15 +65,18 @@ def test_the_matrix_by_hand():
 
 def published(warp: ImageWarp) -> torch.Tensor:
     """Post-rotation and post-translation, step by step as the released loader makes them (spec occflownet 5)."""
-    width, height = warp.image_hw[1], warp.image_hw[0]
-    rotation, shift = torch.eye(2).double() * warp.scale, -torch.tensor([warp.left_px, warp.top_px]).double()
+
+    def exact(rows):
+        return torch.tensor(rows, dtype=torch.float64)
+
+    height, width = warp.image_hw
+    rotation, shift = exact([[warp.scale, 0], [0, warp.scale]]), -exact([warp.left_px, warp.top_px])
     if warp.is_flipped:
-        flip = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).double()
-        rotation, shift = flip @ rotation, flip @ shift + torch.tensor([width, 0.0]).double()
+        flip = exact([[-1, 0], [0, 1]])
+        rotation, shift = flip @ rotation, flip @ shift + exact([width, 0])
     cos, sin = math.cos(warp.rotation_rad), math.sin(warp.rotation_rad)
-    turn, middle = torch.tensor([[cos, sin], [-sin, cos]]).double(), torch.tensor([width / 2, height / 2]).double()
-    rotation, shift = turn @ rotation, turn @ shift - turn @ middle + middle
-    return torch.cat([rotation, shift[:, None]], dim=1)
+    turn, middle = exact([[cos, sin], [-sin, cos]]), exact([width / 2, height / 2])
+    return torch.cat([turn @ rotation, (turn @ shift - turn @ middle + middle)[:, None]], dim=1)
 
 
 @pytest.mark.parametrize("warp", WARPS.values(), ids=WARPS)
