@@ -73,6 +73,16 @@ def test_what_stands_still_is_seen_at_one_place_from_every_moment(grid, augment)
 
 @GRIDS
 @pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS)
+def test_a_moment_knows_where_its_cameras_sat_on_the_car(grid, augment):
+    changed = augment(clip(), torch.Generator().manual_seed(1))
+    for moment, sample in zip(collate([changed], grid).around, changed.others, strict=True):
+        own = collate([sample], grid).cameras.cam_from_grid
+        back = moment.cameras.cam_from_grid @ moment.grid_from_own[:, None]
+        torch.testing.assert_close(back.matrix(), own.matrix(), atol=1e-6, rtol=0)
+
+
+@GRIDS
+@pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS)
 def test_points_project_to_the_same_pixels_as_in_their_own_sample(grid, augment):
     """The chain through the grid and the ego motion must equal the short one from LiDAR to camera."""
     changed = augment(clip(), torch.Generator().manual_seed(1))

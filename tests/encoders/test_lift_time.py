@@ -132,8 +132,8 @@ def test_the_past_is_lifted_straight_into_the_current_grid() -> None:
 
 
 def test_a_camera_is_told_by_its_place_on_the_car() -> None:
-    # Spec A13. Own intrinsics; where the car has been meanwhile says nothing about depth in the image.
-    made, cameras = encoder(stereo=False), ring(1)
+    # Own intrinsics; where the car has been meanwhile says nothing about depth in the image.
+    made, cameras = encoder(stereo=False, own_mounting=False), ring(1)
     zoomed = replace(driven(cameras, 1.6), image_from_cam=cameras.image_from_cam * torch.tensor([[1.5], [1.5], [1.0]]))
     told: list[torch.Tensor] = []
     made.depth_net.register_forward_pre_hook(lambda module, inputs: told.append(inputs[1]))
@@ -141,6 +141,19 @@ def test_a_camera_is_told_by_its_place_on_the_car() -> None:
     past, now = told
     assert torch.equal(past[:, 15:], now[:, 15:])
     torch.testing.assert_close(past[:, :4], 1.5 * now[:, :4])
+
+
+def test_a_past_camera_is_told_by_its_own_place_on_the_car() -> None:
+    # Spec A13. The car drove 1.6 m, and the past camera was exposed when it sat 0.2 m ahead of where it sits now.
+    made, cameras = encoder(stereo=False), ring(1)
+    drove = RigidTransform(torch.eye(3).double(), torch.tensor([-1.6, 0.0, 0.0]).double())
+    past = replace(moment(-1, driven(cameras, 1.4)), grid_from_own=RigidTransform.stack([drove]))
+    told: list[torch.Tensor] = []
+    made.depth_net.register_forward_pre_hook(lambda module, inputs: told.append(inputs[1]))
+    made(replace(batch_of(cameras), around=(past,)))
+    poses = [numbers[:, 15:].view(-1, 3, 4) for numbers in told]
+    torch.testing.assert_close(poses[0][..., :3], poses[1][..., :3])
+    torch.testing.assert_close(poses[0][..., 3] - poses[1][..., 3], torch.tensor([0.2, 0.0, 0.0]).expand(3, 3))
 
 
 def test_depth_is_compared_between_a_camera_and_its_own_past() -> None:

@@ -95,6 +95,7 @@ def test_repaired_by_default_and_released_by_name():
         assert (config.heads.threshold, released(config).heads.threshold) == (0.5, threshold)
         rules = released(config).encoder.rules
         assert (rules.places, rules.truncate, rules.past_statistics) == ("corners", True, True)
+        assert not rules.own_mounting
         assert released(config).name == f"{config.name}_released"
         released(config).supervision[0].build()
 

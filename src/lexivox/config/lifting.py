@@ -57,6 +57,7 @@ class LiftRulesConfig(Config):
     native_scale: PositiveFloat = 1.0
     native_top_px: float = 0.0
     learn_past: bool = False
+    own_mounting: bool = True
     past_statistics: bool = False
 
 

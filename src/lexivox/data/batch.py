@@ -97,6 +97,7 @@ class Moment(Movable):
         point_label: class of every point (0 = ignore), None where no sample has labels.
         language: teacher features at points, None where no sample has them.
         boxes: of each sample, None where no sample has them.
+        grid_from_own: of each sample, from the grid's frame as it was at that keyframe: how the car drove.
     """
 
     offset: int
@@ -108,6 +109,7 @@ class Moment(Movable):
     point_label: Int64[Tensor, "P"] | None = None
     language: LanguageTargets | None = None
     boxes: tuple[Boxes, ...] | None = None
+    grid_from_own: RigidTransform | None = None
 
 
 @dataclass(frozen=True, slots=True)

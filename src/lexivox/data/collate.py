@@ -68,13 +68,15 @@ def collate(samples: Sequence[Sample | Clip], grid: VoxelGrid) -> Batch:
             language=_collate_language(current, from_lidar),
             point_label=_collate_point_labels(current),
         ),
-        around=tuple(_moment(clips, from_ego, offset) for offset in sorted({o for c in clips for o in c.offsets})),
+        around=tuple(
+            _moment(clips, grid, from_ego, offset) for offset in sorted({o for c in clips for o in c.offsets})
+        ),
         boxes=_collate_boxes(current, from_ego),
         voxel_labels=_collate_voxels(current),
     )
 
 
-def _moment(clips: Sequence[Clip], grid_from_current: Transforms, offset: int) -> Moment:
+def _moment(clips: Sequence[Clip], grid: VoxelGrid, grid_from_current: Transforms, offset: int) -> Moment:
     there = [clip.others[clip.offsets.index(offset)] if offset in clip.offsets else None for clip in clips]
     samples = [clip.current if s is None else s for clip, s in zip(clips, there, strict=True)]
     from_ego = [
@@ -97,6 +99,9 @@ def _moment(clips: Sequence[Clip], grid_from_current: Transforms, offset: int) -
         point_label=_known_point_labels(heard),
         language=_known_language(heard, from_lidar),
         boxes=_collate_boxes(heard, from_ego),
+        grid_from_own=RigidTransform.stack(
+            [frame @ grid_from_ego(sample, grid).inverse() for frame, sample in zip(from_ego, samples, strict=True)]
+        ),
     )
 
 

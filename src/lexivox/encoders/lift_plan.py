@@ -26,6 +26,9 @@ class LiftRules:
         is_relative: tell the depth network intrinsics relative to the size of the image; False as published.
         native_scale, native_top_px: of :func:`lexivox.encoders.depth_net.camera_numbers`, for published weights.
         learn_past: let gradients into what is made of past keyframes; False as published.
+        own_mounting: tell the depth network where a past camera sits on the car at its own keyframe; False tells it
+            where the current one does, as published (spec A13). The two differ by what the car drives between the
+            exposures of a camera and of the LiDAR.
         past_statistics: let batch norms see past keyframes in training, and learn their statistics from them, as
             published; False shows them the norms as they are used afterwards (spec A19).
     """
@@ -36,6 +39,7 @@ class LiftRules:
     native_scale: float = 1.0
     native_top_px: float = 0.0
     learn_past: bool = False
+    own_mounting: bool = True
     past_statistics: bool = False
 
 

@@ -25,6 +25,7 @@ from lexivox.encoders.volume import VolumeEncoder, volume_stage
 from lexivox.errors import ShapeError
 from lexivox.geometry.frustum import DepthBins, pixel_motion
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.transform import RigidTransform
 from lexivox.ops.cost_volume import cost_volume
 from lexivox.ops.voxel_pool import voxel_pool
 
@@ -35,11 +36,13 @@ class Look:
 
     Attributes:
         cameras: of the images that the maps cover, posed in the grid of the current keyframe.
+        mounting: where they sit on the car, in the grid of their own keyframe; None where nobody says.
         feature: what is lifted; None where only depth is compared.
         finest: the backbone's finest level, in which two keyframes are compared.
     """
 
     cameras: Cameras
+    mounting: RigidTransform | None
     feature: Float[Tensor, "B V C h w"] | None
     finest: Float[Tensor, "B V _ _ _"]
 
@@ -111,15 +114,16 @@ class LiftSplatEncoder(nn.Module):
                 continue
             _require_same_cameras(moment.cameras, batch.cameras)
             with self._as_past(-offset):
-                looks.append(self._look(moment.cameras, is_lifted=-offset <= self.past))
+                looks.append(self._look(moment.cameras, -offset <= self.past, moment.grid_from_own))
         return looks
 
-    def _look(self, cameras: Cameras, is_lifted: bool) -> Look:
+    def _look(self, cameras: Cameras, is_lifted: bool, grid_from_own: RigidTransform | None = None) -> Look:
         own = self.image.preprocess.cameras(cameras)  # whose images are what the features cover
+        mounting = None if grid_from_own is None else own.cam_from_grid @ grid_from_own[:, None]
         if not is_lifted:
-            return Look(own, None, self.image.finest(cameras.images))
+            return Look(own, mounting, None, self.image.finest(cameras.images))
         pyramid, finest = self.image.with_finest(cameras.images)
-        return Look(own, pyramid[0], finest)
+        return Look(own, mounting, pyramid[0], finest)
 
     @contextmanager
     def _as_past(self, age: int) -> Iterator[None]:
@@ -146,7 +150,8 @@ class LiftSplatEncoder(nn.Module):
         with self._as_past(age):
             costs = self._costs(look, looks[age + 1]) if self.depth_net.is_stereo else None
             # Where the car went afterwards says nothing about depth: a camera is told by its place on the car.
-            mounted = replace(look.cameras, cam_from_grid=looks[0].cameras.cam_from_grid)
+            own = look.mounting if self.rules.own_mounting else None
+            mounted = replace(look.cameras, cam_from_grid=own or looks[0].cameras.cam_from_grid)
             prob, context = self._depth(look.feature, mounted, costs)
             return self.frame_block(self._splat(prob, context, look.cameras)), prob
 

@@ -27,6 +27,7 @@ def published_lift(weights: str | None = None) -> LiftSplatConfig:
         is_relative=False,
         native_scale=0.88,
         native_top_px=280.0,
+        own_mounting=False,
         past_statistics=True,
     )
     return LiftSplatConfig(

@@ -193,7 +193,7 @@ def released(config: ExperimentConfig) -> ExperimentConfig:
         "supervision": [compat, *others],
     }
     if isinstance(config.encoder, LiftSplatConfig):
-        rules = LiftRulesConfig(places="corners", truncate=True, past_statistics=True)
+        rules = LiftRulesConfig(places="corners", truncate=True, own_mounting=False, past_statistics=True)
         encoder = {"rules": rules, "norm": "batch", "align_corners": True}
         parts["encoder"] = config.encoder.model_copy(update=encoder)
     return config.changed(**parts)
