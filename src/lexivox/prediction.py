@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.errors import ConfigError, DataError
-from lexivox.files import write_atomically
+from lexivox.files import DAMAGES, write_atomically
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 from lexivox.grounding.answer import Answer
@@ -30,19 +28,6 @@ from lexivox.teachers.vocabulary import Vocabulary, embed
 Read = Callable[[str, Tensor], Tensor]
 
 FORMAT = "lexivox-prediction-1"
-_DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RuntimeError,
-    BadZipFile,
-    zlib.error,
-)
-"""What a file that is none of ours can raise on its way through numpy, zip and JSON."""
 
 
 @dataclass(slots=True)
@@ -251,7 +236,7 @@ class Prediction:
             # Opened here, because np.load leaves a damaged file open.
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return cls._from_arrays({name: file[name] for name in file.files})
-        except _DAMAGES as error:
+        except DAMAGES as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(f"a prediction must be an .npz written by save(); got {reason}. Check {path}.") from None
 

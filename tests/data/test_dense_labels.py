@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from reference.conversion import convert as slow_convert
 
 from lexivox.data import dense_labels
 from lexivox.data.benchmark_classes import NUSCENES16_FROM_OCC3D, OCC3D, SEMANTICKITTI
@@ -95,6 +97,49 @@ def test_slabs_change_nothing(rule, monkeypatch):
     assert torch.equal(slabs.label, whole.label)
     assert torch.equal(slabs.seen_by_lidar, whole.seen_by_lidar)
     assert loss == loss_of_slabs
+
+
+GRIDS = {
+    "the same": FINE,
+    "finer": FINE.refine(2),
+    "coarser": FINE.coarsen(2),
+    "five to four": VoxelGrid((0.1, -0.2, 0.0), (0.625, 0.625, 0.625), (6, 6, 4), "ego"),
+    "bricks": VoxelGrid((-0.5, 0.3, 0.2), (0.4, 1.1, 0.7), (9, 4, 3), "ego"),
+}
+
+
+@pytest.mark.parametrize("rule", ["majority", "any"])
+@pytest.mark.parametrize("yaw_rad", [0.0, 0.5, -2.2])
+@pytest.mark.parametrize("name", GRIDS)
+def test_agrees_with_the_slow_twin(name, yaw_rad, rule):
+    generator, grid = torch.Generator().manual_seed(len(name)), GRIDS[name]
+    volume = torch.randint(0, 18, FINE.shape, generator=generator).to(torch.uint8)
+    volume[torch.rand(FINE.shape, generator=generator) < 0.7] = FREE
+    volume[torch.rand(FINE.shape, generator=generator) < 0.1] = OCC3D.ignore
+    turned = RigidTransform.from_yaw(yaw_rad, (0.37, 0.11, 0.03) if yaw_rad else (0.0, 0.0, 0.0))
+    after, loss = convert(DenseLabels(FINE, OCC3D, volume), grid, turned, rule)
+    wanted, counts = slow_convert(
+        volume.numpy(), *((g.lower_m, g.voxel_size_m, g.shape) for g in (FINE, grid)), turned.matrix().double().numpy(),
+        free=FREE, ignore=OCC3D.ignore, rule=rule,
+    )  # fmt: skip
+    assert np.array_equal(after.label.numpy(), wanted)
+    assert (loss.occupied, loss.outside, loss.outvoted) == counts
+    assert loss.kept + loss.outside + loss.outvoted == loss.occupied == int(((volume != FREE) & (volume != 255)).sum())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_makes_nothing_inside_free(seed):
+    """A thin pole survives every turn of the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    volume = torch.full(FINE.shape, FREE, dtype=torch.uint8)
+    volume[4, 3] = 15
+    yaw, shift = 6.28 * float(torch.rand((), generator=generator)), torch.rand(3, generator=generator).tolist()
+    turned = RigidTransform.from_yaw(yaw, tuple(shift))
+    for size in (0.3, 0.5, 0.7):
+        grid = VoxelGrid((-6.0, -6.0, -1.0), (size, size, size), (round(12 / size), round(12 / size), 12), "ego")
+        after, loss = convert(DenseLabels(FINE, OCC3D, volume), grid, turned, "any")
+        assert loss == ConversionLoss(4, 0, 0)
+        assert int((after.label == 15).sum()) >= 1
 
 
 def test_mapping_to_another_table():

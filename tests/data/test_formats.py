@@ -135,7 +135,7 @@ def test_broken_files_are_explained(tmp_path):
     with pytest.raises(DataError, match="classes must be 0 to 16, those of surroundocc; got 40 to 40"):
         formats.read_surroundocc(tmp_path / "class.npy")
     np.save(tmp_path / "columns.npy", np.zeros((3, 5)))
-    with pytest.raises(DataError, match=r"labels must be finite rows of 4 numbers; got \(3, 5\)"):
+    with pytest.raises(DataError, match=r"labels must be finite rows of 4 numbers; got float64 \(3, 5\)"):
         formats.read_surroundocc(tmp_path / "columns.npy")
     (tmp_path / "000000.label").write_bytes(b"12")
     with pytest.raises(DataError, match=r"labels must be 2,097,152 numbers of uint16; got 1"):

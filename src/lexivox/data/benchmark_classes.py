@@ -177,7 +177,16 @@ class RawCodes:
         return label
 
     def encode(self, label: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
-        """Classes of the table to codes on disk."""
+        """Classes of the table to codes on disk.
+
+        Raises:
+            DataError: a number that is no class of the table.
+        """
+        if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < len(self.codes):
+            raise DataError(
+                f"classes to write must be 0 to {len(self.codes) - 1}, those of {self.table.name}; "
+                f"got {int(label.min())} to {int(label.max())}. Map them first."
+            )
         return torch.tensor(self.codes)[label]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -83,12 +84,17 @@ class ConversionLoss:
     Attributes:
         occupied: how many there were.
         outside: of them, how many lie outside the new grid.
-        outvoted: of the rest, how many fell into a voxel that got another class.
+        outvoted: of the rest, how many fell into a voxel that got another class, or none.
     """
 
     occupied: int
     outside: int
     outvoted: int
+
+    @property
+    def kept(self) -> int:
+        """How many lie in a voxel of their class."""
+        return self.occupied - self.outside - self.outvoted
 
     def __str__(self) -> str:
         return (
@@ -98,7 +104,8 @@ class ConversionLoss:
 
 
 Rule = Literal["majority", "any"]
-"""``majority``: the class of most old centres in a new voxel, free ones counted. ``any``: free only if all are."""
+"""``majority``: the class of most pieces of a new voxel, free ones counted. ``any``: free only if all are, and if no
+occupied old voxel has its centre there, so that nothing inside the new grid becomes free."""
 
 
 def convert(
@@ -124,7 +131,8 @@ def convert(
         )
     if labels.classes.free is None:
         raise DataError(f"classes of labels to convert must include free; got {labels.classes.name}.")
-    factor = max(1, *(round(new / old) for new, old in zip(grid.voxel_size_m, labels.grid.voxel_size_m, strict=True)))
+    ratios = (new / old for new, old in zip(grid.voxel_size_m, labels.grid.voxel_size_m, strict=True))
+    factor = max(1, *(math.ceil(ratio - 1e-6) for ratio in ratios))
     label = torch.empty(grid.shape, dtype=torch.uint8)
     names = [name for name in ("seen_by_lidar", "seen_by_camera") if getattr(labels, name) is not None]
     masks = {name: torch.empty(grid.shape, dtype=torch.bool) for name in names}
@@ -135,8 +143,10 @@ def convert(
         label[slab] = _voted(labels, source, rule).reshape(-1, *grid.shape[1:])
         for name, mask in masks.items():
             mask[slab] = _seen(getattr(labels, name), source).reshape(-1, *grid.shape[1:])
-    new = DenseLabels(grid, labels.classes, label, **masks)
-    return new, _loss(labels, new, grid_from_labels)
+    moved = _moved(labels, grid, grid_from_labels)
+    if rule == "any":
+        _keep(label, labels.classes, moved)
+    return DenseLabels(grid, labels.classes, label, **masks), _loss(label, moved)
 
 
 _MAX_PIECES = 1 << 21
@@ -191,12 +201,32 @@ def _seen(seen: Bool[Tensor, "x y z"], source: Int64[Tensor, "N F"]) -> Bool[Ten
     return 2 * found.sum(1) > source.shape[1]
 
 
-def _loss(old: DenseLabels, new: DenseLabels, new_from_old: RigidTransform | None) -> ConversionLoss:
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Occupied voxels of the old grid: how many, and of those whose centre is inside the new one place and class."""
+
+    count: int
+    place: Int64[Tensor, "N 3"]
+    label: UInt8[Tensor, "N"]
+
+
+def _moved(old: DenseLabels, grid: VoxelGrid, new_from_old: RigidTransform | None) -> _Moved:
     index = ((old.label != old.classes.free) & (old.label != old.classes.ignore)).nonzero()
     xyz = old.grid.xyz_from_index(index, torch.float64)
     xyz = xyz if new_from_old is None else new_from_old.apply(xyz)
-    inside = new.grid.contains(xyz)
-    place = new.grid.index_from_xyz(xyz[inside])
-    got = new.label[place[:, 0], place[:, 1], place[:, 2]]
+    inside = grid.contains(xyz)
     had = old.label[index[inside, 0], index[inside, 1], index[inside, 2]]
-    return ConversionLoss(len(index), int((~inside).sum()), int((got != had).sum()))
+    return _Moved(len(index), grid.index_from_xyz(xyz[inside]), had)
+
+
+def _keep(label: UInt8[Tensor, "X Y Z"], classes: ClassTable, moved: _Moved) -> None:
+    """Give what no piece looked up its class back: between turned grids some centres lie between the pieces."""
+    lost = torch.isin(label[tuple(moved.place.T)], torch.tensor([classes.free, classes.ignore], dtype=torch.uint8))
+    place, had = moved.place[lost], moved.label[lost].long()
+    for number in had.unique().flip(0).tolist():  # the smallest class last: it wins where several lie in one voxel
+        label[tuple(place[had == number].T)] = number
+
+
+def _loss(label: UInt8[Tensor, "X Y Z"], moved: _Moved) -> ConversionLoss:
+    got = label[tuple(moved.place.T)]
+    return ConversionLoss(moved.count, moved.count - len(moved.label), int((got != moved.label).sum()))

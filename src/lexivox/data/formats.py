@@ -5,7 +5,6 @@ Axis order, frame and the number of the free class differ between them; that dif
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +25,11 @@ from lexivox.data.benchmark_classes import (
 )
 from lexivox.data.classes import ClassTable
 from lexivox.data.dense_labels import DenseLabels
+from lexivox.data.point_formats import write_packed
 from lexivox.errors import DataError
-from lexivox.files import write_atomically
+from lexivox.files import Unreadable, read_npy, read_npz, read_records, write_atomically
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
-
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def read_occ3d(path: str | Path) -> DenseLabels:
@@ -41,6 +39,9 @@ def read_occ3d(path: str | Path) -> DenseLabels:
         DataError: the file is missing, damaged or of another format.
     """
     arrays = _load_npz(path, ("semantics", "mask_lidar", "mask_camera"), grids.OCC3D.shape)
+    for name in ("mask_lidar", "mask_camera"):
+        if arrays[name].max() > 1 or arrays[name].min() < 0:
+            raise DataError(f"'{name}' must hold 0 and 1; got {arrays[name].min()} to {arrays[name].max()}. Check {path}")
     seen = [torch.from_numpy(arrays[name] != 0) for name in ("mask_lidar", "mask_camera")]
     return _labels(path, grids.OCC3D, OCC3D, arrays["semantics"], *seen)
 
@@ -106,7 +107,7 @@ def read_semantickitti_voxels(folder: str | Path, name: str) -> DenseLabels:
         DataError: the label is missing or of another size.
     """
     folder, shape = Path(folder), grids.SEMANTICKITTI.shape
-    raw = _load_binary(folder / f"{name}.label", np.uint16, grids.SEMANTICKITTI.num_voxels)
+    raw = _load_binary(folder / f"{name}.label", "<u2", grids.SEMANTICKITTI.num_voxels)
     code = torch.from_numpy(raw.astype(np.int64)).reshape(shape)
     label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(code))
     label[(label == SEMANTICKITTI.ignore) & (code != 0)] = SEMANTICKITTI_VOXELS.ignore
@@ -117,13 +118,35 @@ def read_semantickitti_voxels(folder: str | Path, name: str) -> DenseLabels:
     return DenseLabels(grids.SEMANTICKITTI, SEMANTICKITTI_VOXELS, label.to(torch.uint8), seen)
 
 
+def read_semantickitti_raw_voxels(path: str | Path) -> Int64[Tensor, "X Y Z"]:
+    """Class of every voxel in the table ``SEMANTICKITTI_RAW``, as labelled: unlabelled ones are free.
+
+    Raises:
+        DataError: the file is missing, of another size or holds unknown codes.
+    """
+    raw = _load_binary(path, "<u2", grids.SEMANTICKITTI.num_voxels)
+    return SEMANTICKITTI_CODES.decode(torch.from_numpy(raw.astype(np.int64)).reshape(grids.SEMANTICKITTI.shape))
+
+
+def write_semantickitti_raw_voxels(path: str | Path, label: Int64[Tensor, "X Y Z"]) -> Path:
+    """What :func:`read_semantickitti_raw_voxels` reads.
+
+    Raises:
+        DataError: another shape than the benchmark's grid.
+    """
+    if tuple(label.shape) != grids.SEMANTICKITTI.shape:
+        raise DataError(f"volume to write must be {grids.SEMANTICKITTI.shape}; got {tuple(label.shape)}.")
+    data = SEMANTICKITTI_CODES.encode(label).numpy().astype("<u2").tobytes()
+    return write_atomically(Path(path), lambda file: file.write(data))
+
+
 def read_semantickitti_occupancy(path: str | Path) -> Bool[Tensor, "X Y Z"]:
     """``.bin``, ``.invalid`` or ``.occluded``: a volume of bits; ``.bin`` holds the voxels that one scan hit.
 
     Raises:
         DataError: the file is missing or of another size.
     """
-    packed = _load_binary(path, np.uint8, grids.SEMANTICKITTI.num_voxels // 8)
+    packed = _load_binary(path, "u1", grids.SEMANTICKITTI.num_voxels // 8)
     return torch.from_numpy(np.unpackbits(packed)).reshape(grids.SEMANTICKITTI.shape).bool()
 
 
@@ -158,22 +181,29 @@ def read_semantickitti_points(path: str | Path, ids: str = "official") -> tuple[
     Raises:
         DataError: the file is missing, damaged or holds unknown codes.
     """
-    packed = torch.from_numpy(_load_binary(path, np.uint32).astype(np.int64))
+    packed = torch.from_numpy(_load_binary(path, "<u4").astype(np.int64))
     label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(packed & 0xFFFF))
     return label, packed if ids == "official" else packed >> 16
 
 
-def write_semantickitti_points(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "P"]) -> Path:
-    """A submission: raw codes below, instances (1 to 65,535, 0 for stuff) above."""
-    raw = SEMANTICKITTI_CODES.encode(SEMANTICKITTI_TO_RAW.apply(label)) | (instance << 16)
-    data = raw.numpy().astype("<u4").tobytes()
-    return write_atomically(Path(path), lambda file: file.write(data))
+def write_semantickitti_points(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "_"]) -> Path:
+    """A submission: raw codes below, instances (1 to 65,535, 0 for stuff) above.
+
+    Raises:
+        ShapeError, DataError: see :func:`~lexivox.data.point_formats.write_packed`; a class that is none.
+    """
+    return write_packed(path, SEMANTICKITTI_CODES.encode(SEMANTICKITTI_TO_RAW.apply(label)), instance)
 
 
 # ------------------------------------------------------------------------------------------------- helpers
 
 
 def _labels(path: str | Path, grid: VoxelGrid, classes: ClassTable, label: np.ndarray, *seen: Tensor) -> DenseLabels:
+    low, high = int(label.min()), int(label.max())
+    if low < 0 or high > 255:
+        raise DataError(
+            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {low} to {high}. Check {path}"
+        )
     try:
         return DenseLabels(grid, classes, torch.from_numpy(label.astype(np.uint8)), *seen)
     except DataError as error:
@@ -242,24 +272,25 @@ def _require_grid(labels: DenseLabels, grid: VoxelGrid, classes: ClassTable) -> 
 
 def _load_npz(path: str | Path, names: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names}
-    except _UNREADABLE as error:
-        raise DataError(f"labels must be an .npz with {', '.join(names)}; got {_reason(error)}. Check {path}") from None
+        arrays = read_npz(path, names)
+    except Unreadable as error:
+        raise DataError(f"labels must be an .npz with {', '.join(names)}; got {error}. Check {path}") from None
     for name, array in arrays.items():
         if array.shape != shape:
             raise DataError(f"'{name}' must have the shape {shape}; got {array.shape}. Check {path}")
+        if array.dtype.kind not in "uib":
+            raise DataError(f"'{name}' must hold whole numbers; got {array.dtype}. Check {path}")
     return arrays
 
 
 def _load_rows(path: str | Path, columns: int) -> Int64[Tensor, "N C"]:
     try:
-        with open(path, "rb") as stream:
-            rows = np.load(stream, allow_pickle=False)
-    except _UNREADABLE as error:
-        raise DataError(f"labels must be a readable .npy; got {_reason(error)}. Check {path}") from None
-    if rows.ndim != 2 or rows.shape[1] != columns or not np.isfinite(rows).all():
-        raise DataError(f"labels must be finite rows of {columns} numbers; got {rows.shape}. Check {path}")
+        rows = read_npy(path)
+    except Unreadable as error:
+        raise DataError(f"labels must be a readable .npy; got {error}. Check {path}") from None
+    is_number = rows.dtype.kind in "uif"
+    if rows.ndim != 2 or rows.shape[1] != columns or not is_number or not (np.abs(rows.astype(float)) < 2.0**31).all():
+        raise DataError(f"labels must be finite rows of {columns} numbers; got {rows.dtype} {rows.shape}. Check {path}")
     return torch.from_numpy(np.rint(rows).astype(np.int64))
 
 
@@ -267,11 +298,11 @@ def _save_npy(path: str | Path, rows: Tensor) -> Path:
     return write_atomically(Path(path), lambda file: np.save(file, rows.numpy().astype(np.uint16)))
 
 
-def _load_binary(path: str | Path, dtype: type, count: int | None = None) -> np.ndarray:
+def _load_binary(path: str | Path, dtype: str, count: int | None = None) -> np.ndarray:
     try:
-        data = np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
-    except OSError as error:
-        raise DataError(f"labels must be readable; got {_reason(error)}. Check {path}") from None
+        data = read_records(path, dtype)
+    except Unreadable as error:
+        raise DataError(f"labels must be readable; got {error}. Check {path}") from None
     if count is not None and len(data) != count:
         raise DataError(f"labels must be {count:,} numbers of {np.dtype(dtype).name}; got {len(data):,}. Check {path}")
     return data
@@ -279,7 +310,3 @@ def _load_binary(path: str | Path, dtype: type, count: int | None = None) -> np.
 
 def _bits(path: Path) -> Tensor | None:
     return read_semantickitti_occupancy(path) if path.exists() else None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

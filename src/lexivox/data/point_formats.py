@@ -6,7 +6,6 @@ Labels of SemanticKITTI in its nineteen classes stand beside its volumes in :mod
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from lexivox.data.benchmark_classes import NUSCENES16_POINTS, SEMANTICKITTI_CODES
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.files import write_atomically
+from lexivox.files import Unreadable, read_npz, read_records, write_atomically
 
 PANOPTIC_BASE = 1000
 """A panoptic number is class * 1000 + instance; the instance of stuff is 0."""
@@ -38,9 +37,9 @@ def read_cloud(path: str | Path, columns: int) -> Float[Tensor, "P C"]:
         DataError: the file is missing or no whole number of records.
     """
     try:
-        values = np.fromfile(path, dtype="<f4")
-    except OSError as error:
-        raise DataError(f"a cloud must be readable; got {error.strerror}. Check {path}") from None
+        values = read_records(path, "<f4")
+    except Unreadable as error:
+        raise DataError(f"a cloud must be readable; got {error}. Check {path}") from None
     if len(values) % columns:
         raise DataError(f"a cloud must be records of {columns} numbers; got {len(values)} numbers. Check {path}")
     return torch.from_numpy(values.astype(np.float32)).reshape(-1, columns)
@@ -58,16 +57,35 @@ def read_semantickitti_raw(path: str | Path) -> tuple[Int64[Tensor, "P"], Int64[
     Raises:
         DataError: the file is missing or holds unknown codes.
     """
-    try:
-        packed = torch.from_numpy(np.fromfile(path, dtype="<u4").astype(np.int64))
-    except OSError as error:
-        raise DataError(f"point labels must be readable; got {error.strerror}. Check {path}") from None
+    packed = _labels(path, "<u4")
     return SEMANTICKITTI_CODES.decode(packed & 0xFFFF), packed >> 16
 
 
-def write_semantickitti_raw(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "P"]) -> Path:
-    """What :func:`read_semantickitti_raw` reads."""
-    data = (SEMANTICKITTI_CODES.encode(label) | (instance << 16)).numpy().astype("<u4").tobytes()
+def write_semantickitti_raw(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "_"]) -> Path:
+    """What :func:`read_semantickitti_raw` reads.
+
+    Raises:
+        ShapeError: not one instance for each point.
+        DataError: a number that does not fit.
+    """
+    return write_packed(path, SEMANTICKITTI_CODES.encode(label), instance)
+
+
+def write_packed(path: str | Path, code: Int64[Tensor, "P"], instance: Int64[Tensor, "_"]) -> Path:
+    """uint32 of SemanticKITTI: the instance in the upper half, the code in the lower.
+
+    Raises:
+        ShapeError: not one instance for each point.
+        DataError: an instance that 16 bits cannot hold.
+    """
+    if code.shape != instance.shape:
+        raise ShapeError(f"points must have a class and an instance each; got {len(code)} and {len(instance)}.")
+    if len(instance) and not 0 <= int(instance.min()) <= int(instance.max()) < 1 << 16:
+        raise DataError(
+            f"instances to write must be 0 to 65,535; got {int(instance.min())} to {int(instance.max())}. "
+            f"Number the instances of each scan from 1. File: {path}"
+        )
+    data = (code | (instance << 16)).numpy().astype("<u4").tobytes()
     return write_atomically(Path(path), lambda file: file.write(data))
 
 
@@ -77,10 +95,7 @@ def read_nuscenes_lidarseg(path: str | Path, classes: ClassTable) -> Int64[Tenso
     Raises:
         DataError: the file is missing, or holds other classes.
     """
-    try:
-        label = torch.from_numpy(np.fromfile(path, dtype=np.uint8).astype(np.int64))
-    except OSError as error:
-        raise DataError(f"point labels must be readable; got {error.strerror}. Check {path}") from None
+    label = _labels(path, "u1")
     _require_classes(path, label, classes)
     return label
 
@@ -103,11 +118,9 @@ def read_nuscenes_panoptic(path: str | Path, classes: ClassTable) -> tuple[Int64
         DataError: the file is missing or damaged, or holds other classes.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            stored = archive["data"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"panoptic labels must be an .npz with 'data'; got {reason}. Check {path}") from None
+        stored = read_npz(path, ("data",))["data"]
+    except Unreadable as error:
+        raise DataError(f"panoptic labels must be an .npz with 'data'; got {error}. Check {path}") from None
     if stored.ndim != 1 or stored.dtype.kind not in "ui":
         raise DataError(
             f"panoptic labels must be one whole number for each point; got {stored.dtype} {stored.shape}. Check {path}"
@@ -192,9 +205,17 @@ def write_nuscenes_submission(
     return write_atomically(folder / split / "submission.json", lambda file: file.write(text.encode()))
 
 
+def _labels(path: str | Path, dtype: str) -> Int64[Tensor, "P"]:
+    try:
+        return torch.from_numpy(read_records(path, dtype).astype(np.int64))
+    except Unreadable as error:
+        raise DataError(f"point labels must be readable; got {error}. Check {path}") from None
+
+
 def _require_classes(path: str | Path, label: Tensor, classes: ClassTable) -> None:
-    if len(label) and int(label.max()) >= classes.num_classes:
+    if len(label) and not 0 <= int(label.min()) <= int(label.max()) < classes.num_classes:
+        strange = int(label.min()) if int(label.min()) < 0 else int(label.max())
         raise DataError(
-            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {int(label.max())}. "
+            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {strange}. "
             f"Check that the file belongs here: {path}"
         )

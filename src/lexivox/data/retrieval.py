@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError
-from lexivox.files import write_atomically
+from lexivox.files import Unreadable, read_npy, write_atomically
 
 PARTS = ("train", "val", "test")
 SPLITS = {**{part: (part,) for part in PARTS}, "eval": ("val", "test"), "all": PARTS}
@@ -139,15 +139,11 @@ def _points(path: Path) -> Int64[Tensor, "S"]:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        with open(path, "rb") as file:
-            values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"file of an annotation must be a plain .npy; got {reason}. Fetch it again: {path}") from None
-    if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise DataError(
-            f"file of an annotation must hold one row; got {getattr(values, 'shape', 'many')}. Check {path}"
-        )
+        values = read_npy(path)
+    except Unreadable as error:
+        raise DataError(f"file of an annotation must be a plain .npy; got {error}. Fetch it again: {path}") from None
+    if values.ndim != 1:
+        raise DataError(f"file of an annotation must hold one row; got {values.shape}. Check {path}")
     return values
 
 

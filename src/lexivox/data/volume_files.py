@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from lexivox.data.benchmark_classes import OCC3D
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, LexivoxError, ShapeError
+from lexivox.files import Unreadable, read_npz
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 
@@ -76,11 +76,9 @@ def read_prediction(
 
 def _arrays(path: Path, who: str) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{who} must be a readable .npz; got {reason}. Check {path}") from None
+        return read_npz(path)
+    except Unreadable as error:
+        raise DataError(f"{who} must be a readable .npz; got {error}. Check {path}") from None
 
 
 def _require_frame(path: Path, grid: VoxelGrid, frame: str | None, who: str) -> None:

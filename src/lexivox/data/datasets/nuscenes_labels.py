@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from lexivox.data.datasets.nuscenes_tables import NuscenesTables
 from lexivox.data.point_formats import PANOPTIC_BASE
 from lexivox.data.types import Boxes
 from lexivox.errors import DataError
+from lexivox.files import DAMAGES
 from lexivox.geometry.transform import RigidTransform
 
 
@@ -51,7 +51,7 @@ def read_point_labels(path: Path, kind: str, token: str) -> tuple[np.ndarray, np
             number = archive["data"].astype(np.int64).reshape(-1)
     except FileNotFoundError:
         raise DataError(f"file of {who} must exist; got none. Complete the data set: {path}") from None
-    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+    except DAMAGES as error:
         raise DataError(f"file of {who} must hold one array 'data'; got: {error}. Fetch it again: {path}") from error
     raw = _checked(number // PANOPTIC_BASE, path, who)
     return raw, np.where(number % PANOPTIC_BASE > 0, number, 0)
