@@ -229,7 +229,14 @@ def test_damaged_retrieval_files_are_named(tmp_path):
     write_retrieval(tmp_path, [RetrievalAnnotation("t", "val", "fire hydrant", mask, torch.arange(20))])
     path = tmp_path / "annotations/t__retrieval.npy"
     good = path.read_bytes()
-    for content in (b"", good[:40], good[:-1], npz(a=mask.numpy()), npy(np.array([None], dtype=object)), npy(mask[None])):
+    for content in (
+        b"",
+        good[:40],
+        good[:-1],
+        npz(a=mask.numpy()),
+        npy(np.array([None], dtype=object)),
+        npy(mask[None]),
+    ):
         path.write_bytes(content)
         with pytest.raises(DataError, match="file of an annotation must") as refusal:
             read_retrieval(tmp_path, "val")

@@ -41,7 +41,9 @@ def read_occ3d(path: str | Path) -> DenseLabels:
     arrays = _load_npz(path, ("semantics", "mask_lidar", "mask_camera"), grids.OCC3D.shape)
     for name in ("mask_lidar", "mask_camera"):
         if arrays[name].max() > 1 or arrays[name].min() < 0:
-            raise DataError(f"'{name}' must hold 0 and 1; got {arrays[name].min()} to {arrays[name].max()}. Check {path}")
+            raise DataError(
+                f"'{name}' must hold 0 and 1; got {arrays[name].min()} to {arrays[name].max()}. Check {path}"
+            )
     seen = [torch.from_numpy(arrays[name] != 0) for name in ("mask_lidar", "mask_camera")]
     return _labels(path, grids.OCC3D, OCC3D, arrays["semantics"], *seen)
 
