@@ -3,7 +3,8 @@
     python benchmarks/doctor_faults.py --real ../recordings --out runs/doctor_faults [--only pandaset] [--fault bgr]
 
 ``--real`` is a folder with ``nuscenes``, ``pandaset`` and ``semantickitti`` inside; without it only the synthetic city
-is examined. Writes ``recordings.json`` and prints a table in Markdown.
+is examined. Writes rows to ``recordings-*.json`` as they come, goes on from there when it is started again (remove the
+file after the code has changed), and prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -231,6 +232,22 @@ def examine(dataset: SampleDataset, count: int, recording: str, what: str, expec
     return {**found, "right": right(expected, report.faults), "text": told, "seconds": seconds}
 
 
+class Rows:
+    """Rows of a benchmark in a JSON file, written one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, json.loads(path.read_text()) if path.exists() else []
+
+    def has(self, **values: object) -> bool:
+        return any(all(row[key] == value for key, value in values.items()) for row in self.rows)
+
+    def add(self, row: dict) -> None:
+        self.rows.append(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.rows, indent=1))
+        print(json.dumps(row), flush=True)
+
+
 def right(expected: str, faults: tuple[str, ...]) -> bool:
     """The planted fault by its name; nothing at all where none was planted."""
     return expected in faults if expected else not faults
@@ -257,23 +274,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/doctor_faults"))
     parser.add_argument("--only", default=None, help="one recording")
     parser.add_argument("--fault", default=None, help="faults whose description holds this")
-    parser.add_argument("--since", default=None, help="this fault and those after it")
     arguments = parser.parse_args()
-    wanted = lambda name, what: arguments.only in (None, name) and (arguments.fault or "") in what  # noqa: E731
-    rows = []
-    skipped = list(FAULTS).index(arguments.since) if arguments.since else 0
+    rows = Rows(arguments.out / f"recordings-{arguments.only or 'all'}.json")
+
+    def missing(name: str, what: str) -> bool:
+        wanted = arguments.only in (None, name) and (arguments.fault or "") in what
+        return wanted and not what.startswith(NOT_THERE[name]) and not rows.has(recording=name, planted=what)
+
     for name, (dataset, count) in recordings(arguments.real, arguments.out).items():
-        for what, (expected, change) in list(FAULTS.items())[skipped:]:
-            if wanted(name, what) and not what.startswith(NOT_THERE[name]):
-                rows.append(examine(Planted(dataset, change), count, name, what, expected))
-                print(json.dumps(rows[-1]), flush=True)
+        for what, (expected, change) in FAULTS.items():
+            if missing(name, what):
+                rows.add(examine(Planted(dataset, change), count, name, what, expected))
     for name, what, expected, dataset in damaged(arguments.real, arguments.out):
-        if wanted(name, what) and not what.startswith(NOT_THERE[name]):
-            rows.append(examine(dataset, 2, name, what, expected))
-            print(json.dumps(rows[-1]), flush=True)
-    (arguments.out / f"recordings-{arguments.only or 'all'}.json").write_text(json.dumps(rows, indent=1))
-    print(table(rows))
-    print(f"{sum(row['right'] for row in rows)} of {len(rows)} right")
+        if missing(name, what):
+            rows.add(examine(dataset, 2, name, what, expected))
+    print(table(rows.rows))
+    print(f"{sum(row['right'] for row in rows.rows)} of {len(rows.rows)} right")
 
 
 if __name__ == "__main__":

@@ -9,27 +9,29 @@ it only the synthetic city is examined. Prints a table in Markdown.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from doctor_faults import Rows
 from torch import Tensor
 
 from lexivox.data.benchmark_classes import OPENOCCUPANCY
 from lexivox.data.classes import NUSCENES16, ClassTable
+from lexivox.data.collate import grid_from_lidar
 from lexivox.data.datasets import open_dataset
 from lexivox.data.dense_labels import DenseLabels
-from lexivox.data.doctor.readings import Reading
 from lexivox.data.doctor.structure import check_structure
 from lexivox.data.doctor.volume_reader import read_volume
-from lexivox.data.doctor.volumes import check_labels, observe
+from lexivox.data.doctor.volumes import check_labels
 from lexivox.data.formats import write_openoccupancy
 from lexivox.data.label_builder import LabelPolicy, build_labels
+from lexivox.data.labels import occupancy_from_lidar
 from lexivox.data.synthetic import SyntheticDrive
-from lexivox.data.types import Sample
+from lexivox.data.types import OCCUPIED, Sample
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 
@@ -71,20 +73,23 @@ def cases(real: Path | None) -> Iterator[Case]:
     files = [read_volume(real / f"semantickitti/sequences/00/voxels/{k:06d}.bin") for k in (0, 5)]
     volumes = [file.label for file in files]
     yield Case("SemanticKITTI .bin", list(kitti), volumes, files[0].grid, files[0].classes)
-    yield _openoccupancy(real)
+    yield openoccupancy(real)
     path = next((real / "occ3d_nuscenes_label").rglob("labels.npz"))
     yield Case("Occ3D label, no sweep", [], [read_volume(path).label], grids.OCC3D, read_volume(path).classes)
 
 
-def _openoccupancy(real: Path) -> Case:
-    """Hit voxels of a sweep as rows of a file: only that it is read and in which order is tried."""
+def openoccupancy(real: Path) -> Case:
+    """What a sweep says, as rows of a file: ground and things by height, for no real file of that format is at hand."""
     sample = open_dataset("nuscenes", real / "nuscenes")[0]
-    seen = observe(sample, grids.OPENOCCUPANCY, Reading(frame="lidar"))
-    label = torch.zeros(grids.OPENOCCUPANCY.shape, dtype=torch.uint8)
-    hit = seen.index[seen.is_hit]
-    label[hit[:, 0], hit[:, 1], hit[:, 2]] = OPENOCCUPANCY.index_of("manmade")
+    grid, transform = grids.OPENOCCUPANCY, grid_from_lidar(sample, grids.OPENOCCUPANCY)
+    seen = occupancy_from_lidar(grid, transform.translation.float(), transform.apply(sample.lidar.xyz))
+    hit = (seen == OCCUPIED).nonzero()
+    height_m = sample.ego_from_lidar.apply(grid.xyz_from_index(hit))[:, 2]
+    names = torch.tensor([OPENOCCUPANCY.index_of(name) for name in ("driveable_surface", "manmade")])
+    label = torch.full(grid.shape, OPENOCCUPANCY.free or 0, dtype=torch.uint8)
+    label[hit.unbind(-1)] = names[(height_m > 0.3).long()].to(torch.uint8)
     with TemporaryDirectory() as folder:
-        path = write_openoccupancy(Path(folder) / "a.npy", DenseLabels(grids.OPENOCCUPANCY, OPENOCCUPANCY, label))
+        path = write_openoccupancy(Path(folder) / "a.npy", DenseLabels(grid, OPENOCCUPANCY, label))
         file = read_volume(path)
     return Case("OpenOccupancy rows", [sample], [file.label], file.grid, file.classes)
 
@@ -105,7 +110,11 @@ def exchanged(volume: Tensor, classes: ClassTable) -> Tensor:
     return out
 
 
-def counts(case: Case, every: int) -> dict[str, tuple[int, int]]:
+SHIFTS = ((0.5, 0.5, 0.5), (-0.5, -0.5, -0.5), (0.5, 0.0, 0.0), (0.0, -0.5, 0.0), (0.0, 0.0, 0.5))
+"""Of grids, in voxels."""
+
+
+def counts(case: Case, every: int, shifts: Sequence[tuple[float, float, float]] = SHIFTS) -> dict[str, tuple[int, int]]:
     """Fault: how many of how many planted ones were found by name; ``untouched``: how many were left alone."""
     table = {"untouched": [not case.faults(case.volumes)], "axes": []}
     for order, flipped in orders()[::every]:
@@ -114,7 +123,7 @@ def counts(case: Case, every: int) -> dict[str, tuple[int, int]]:
             table["axes"].append(bool({"axes", "shape"} & case.faults(wrong)))
     if case.samples:
         table["half-voxel"] = []
-        for shift in ((0.5, 0.5, 0.5), (-0.5, -0.5, -0.5), (0.5, 0.0, 0.0), (0.0, -0.5, 0.0), (0.0, 0.0, 0.5)):
+        for shift in shifts:
             lower = [low - s * e for low, s, e in zip(case.grid.lower_m, shift, case.grid.voxel_size_m, strict=True)]
             moved = replace(case.grid, lower_m=(lower[0], lower[1], lower[2]))
             table["half-voxel"].append("half-voxel" in case.faults(case.volumes, moved))
@@ -129,17 +138,31 @@ def counts(case: Case, every: int) -> dict[str, tuple[int, int]]:
     return {name: (sum(found), len(found)) for name, found in table.items()}
 
 
+NAMES = ("untouched", "axes", "half-voxel", "frame", "off-by-one", "free-ignored")
+WITHOUT_SWEEP = ("half-voxel", "frame")
+"""What a volume alone cannot tell: it looks the same whatever the frame and origin of its grid are called."""
+
+
+def row(name: str, found: dict[str, tuple[int, int]], has_sweep: bool) -> str:
+    blind = "–" if has_sweep else "cannot be told"
+    cells = {n: f"{found[n][0]} of {found[n][1]}" for n in NAMES if n in found}
+    return f"| {name} | " + " | ".join(cells.get(n, blind if n in WITHOUT_SWEEP else "–") for n in NAMES) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, default=None)
     parser.add_argument("--every", type=int, default=1, help="of the 47 wrong orders of axes plant every nth")
+    parser.add_argument("--out", type=Path, default=Path("runs/doctor_volumes.json"), help="rows; goes on where it was")
     arguments = parser.parse_args()
-    names = ("untouched", "axes", "half-voxel", "frame", "off-by-one", "free-ignored")
-    print("| volumes | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 1) + "|")
+    rows = Rows(arguments.out)
     for case in cases(arguments.real):
-        found = counts(case, arguments.every)
-        cells = [f"{found[name][0]} of {found[name][1]}" if name in found else "–" for name in names]
-        print(f"| {case.name} | " + " | ".join(cells) + " |", flush=True)
+        if not rows.has(case=case.name):
+            found = counts(case, arguments.every)
+            rows.add({"case": case.name, "found": found, "has_sweep": bool(case.samples)})
+    print("| volumes | " + " | ".join(NAMES) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
+    for one in rows.rows:
+        print(row(one["case"], one["found"], one["has_sweep"]))
 
 
 if __name__ == "__main__":

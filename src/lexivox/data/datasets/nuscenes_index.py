@@ -79,8 +79,18 @@ def build_tables(folder: Path) -> NuscenesTables:
     """Read all tables once. Memory: the kept columns, plus a dictionary of the kept ego poses.
 
     Raises:
-        DataError: a table or column is missing, or records name others that do not exist.
+        DataError: a table or column is missing, records name others that do not exist, or hold no numbers where
+            numbers belong.
     """
+    try:
+        return _build(folder)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"tables must hold numbers and names where they belong; got {error}. Fetch them again: {folder}"
+        ) from None
+
+
+def _build(folder: Path) -> NuscenesTables:
     scene_name, scene_of = _scenes(folder)
     samples = _samples(folder, scene_of)
     sample_of = {token.decode(): i for i, token in enumerate(samples["sample_token"])}

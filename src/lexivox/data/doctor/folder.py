@@ -108,7 +108,13 @@ def diagnose_volumes(
 
 
 def find_volumes(folder: Path) -> dict[str, Path]:
-    """Files that may hold a volume by every name that they may go by: own, folder's, and drive with number."""
+    """Files that may hold a volume by every name that they may go by: own, folder's, and drive with number.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+    if not Path(folder).is_dir():
+        raise DataError(f"volumes must lie in a folder; got {'a file' if Path(folder).exists() else 'none'}: {folder}")
     found: dict[str, Path] = {}
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix in ENDINGS and p.is_file())
     of_volumes = {(p.parent, p.suffix) for p in paths if p.stat().st_size == BYTES.get(p.suffix)}

@@ -6,7 +6,8 @@ axis or from above. Little else can be told alone; the rest is said to be unknow
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from itertools import product
 
 import torch
@@ -37,27 +38,40 @@ def check_numbers(volumes: Volumes, classes: ClassTable) -> Generator[Finding, N
     numbers are classes then.
     """
     volumes = [volume.long() for volume in volumes]
-    by = _off_by(volumes, classes)
+    counts = _counts(volumes)
+    by = _off_by(counts, classes)
     if by:
         text = f"most voxels are {(classes.free or 0) - by}, but free is {classes.free} in {classes.name}: "
         yield Finding("error", f"{text}number every class {by:+d}", "off-by-one")
         volumes = [torch.where(v == classes.ignore, v, v + by).clamp(0, 255) for v in volumes]
-    numbers = sorted({n for volume in volumes for n in volume.unique().tolist()})
-    strange = [n for n in numbers if not 0 <= n < classes.num_classes and n != classes.ignore]
+        counts = _counts(volumes)
+    strange = [n for n in sorted(counts) if not 0 <= n < classes.num_classes and n != classes.ignore]
     if strange:
         text = f"numbers {strange[:5]} are no classes of {classes.name}: choose its table"
         yield Finding("error", text, "unknown-classes")
     return volumes, not strange
 
 
-def _off_by(volumes: Volumes, classes: ClassTable) -> int:
+def _counts(volumes: Sequence[Int64[Tensor, "_ _ _"]]) -> dict[int, int]:
+    """How often every number stands in the volumes; bytes are counted in one pass, others are rare."""
+    counts: Counter[int] = Counter()
+    for volume in volumes:
+        is_byte = (volume >= 0) & (volume < 256)
+        usual = volume.flatten() if bool(is_byte.all()) else volume[is_byte]
+        counts.update({n: c for n, c in enumerate(torch.bincount(usual).tolist()) if c})
+        if usual.numel() < volume.numel():
+            counts.update(volume[~is_byte].tolist())
+    return dict(counts)
+
+
+def _off_by(counts: Mapping[int, int], classes: ClassTable) -> int:
     """What to add to numbers of which most are those beside free: free is the commonest thing in the world."""
     assert classes.free is not None  # every table of a volume has one
-    known = torch.cat([volume[volume != classes.ignore].flatten() for volume in volumes])
-    near = [float((known == number).double().mean()) for number in range(classes.free - 1, classes.free + 2)]
-    if len(known) == 0 or near[1] > max(near[0], near[2]):
+    known = sum(count for number, count in counts.items() if number != classes.ignore)
+    near = [0 if n == classes.ignore else counts.get(n, 0) for n in range(classes.free - 1, classes.free + 2)]
+    if known == 0 or near[1] > max(near[0], near[2]):
         return 0
-    return 1 if near[0] > 0.5 else -1 if near[2] > 0.5 else 0
+    return 1 if near[0] > 0.5 * known else -1 if near[2] > 0.5 * known else 0
 
 
 def check_structure(volumes: Volumes, grid: VoxelGrid, classes: ClassTable) -> Generator[Finding, None, Reading | None]:

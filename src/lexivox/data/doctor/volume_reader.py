@@ -60,13 +60,23 @@ def read_volume(path: Path) -> VolumeFile:
         raise DataError(f"a volume must be an .npz or .npy of class numbers; got {error}. Check {path}") from None
     if array.dtype.kind not in "iuf":
         raise DataError(f"a volume must hold numbers; got {array.dtype}. Check {path}")
-    numbers = torch.from_numpy(np.rint(array).astype(np.int64))
+    numbers = torch.from_numpy(_whole(array, path))
     if numbers.ndim == 2 and numbers.shape[1] == 4:
         return _rows(numbers, path)
     if numbers.ndim != 3:
         raise DataError(f"a volume must have three axes, or rows of four; got {tuple(numbers.shape)}. Check {path}")
     manifest = path.with_name("manifest.json")
     return VolumeFile(numbers, *claimed(manifest), "lexivox labels" if manifest.exists() else "Occ3D")
+
+
+def _whole(array: np.ndarray, path: Path) -> np.ndarray:
+    """Class numbers; a few formats keep them as floats, but scores and holes are none."""
+    if array.dtype.kind == "f":
+        strange = ~np.isfinite(array) | (array != np.rint(array))
+        if strange.any():
+            text = f"{int(strange.sum())} of {array.size} numbers that are not, the first {array[strange][0]}"
+            raise DataError(f"a volume must hold whole class numbers; got {text}. Take the argmax of scores: {path}")
+    return array.astype(np.int64)
 
 
 def _member(file) -> np.ndarray:

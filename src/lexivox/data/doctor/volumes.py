@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import torch
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
@@ -19,7 +20,7 @@ from lexivox.data.doctor.readings import Reading, orders
 from lexivox.data.doctor.report import Finding, Findings
 from lexivox.data.doctor.structure import check_ground, check_numbers
 from lexivox.data.labels import occupancy_from_lidar
-from lexivox.data.types import FREE, IGNORED, OCCUPIED, Sample
+from lexivox.data.types import FREE, IGNORED, Sample
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import GridFrame, VoxelGrid
 
@@ -28,8 +29,11 @@ FRAMES: tuple[GridFrame, ...] = ("ego", "lidar")
 MIN_MARGIN = 0.06
 """Another reading counts when it fits better by this much: 1 is a perfect fit, 0 that of chance."""
 
-MIN_FLAT_MARGIN = 0.15
-"""The same for half a voxel along z alone: a road that lies on a border of voxels is hit now above, now below it."""
+MIN_HALF_MARGIN, MIN_HALF_SHARE = 0.02, 0.25
+"""Half a voxel counts, too, when it mends this share of what does not fit."""
+
+BORDER_M = 0.05
+"""A return so near to a face may belong to the voxel on either side: roads lie on borders of voxels, sensors err."""
 
 MIN_FIT = 0.15
 """Below this no reading fits, and nothing can be said about axes."""
@@ -100,12 +104,8 @@ def _check_axes(
     best = max(fits, key=fits.__getitem__)
     best = given if given in fits and fits[best] < fits[given] + MIN_MARGIN else best
     shifted, fit = _shifted(samples, volumes, grid, classes, best)
-    gain = fit - fits[best]
-    is_flat = shifted.shift[:2] == (0.0, 0.0)
-    found = shifted if gain > (MIN_FLAT_MARGIN if is_flat else MIN_MARGIN) else best
-    if found is best and gain > MIN_MARGIN:
-        text = f"the volume would fit a little better half a voxel along z ({fit:.2f}, not {fits[best]:.2f})"
-        yield Finding("unsure", f"{text}: so it is, too, where the road lies on the border of two voxels")
+    num_hits = sum(int(observe(sample, grid, best).is_hit.sum()) for sample in samples)
+    found = shifted if fit > fits[best] + _needed(fits[best], num_hits) else best
     fit = fit if found is shifted else fits[best]
     if fit < MIN_FIT:
         text = f"no reading of the volume fits the sweep ({fit:.2f}, chance is 0): is it of this keyframe?"
@@ -119,6 +119,16 @@ def _check_axes(
         text = f"the volume does not fit the sweep ({now}) but would ({fit:.2f}): {found.mend(given)}"
         yield Finding("error", text, found.fault(given))
     return found
+
+
+def _needed(fit: float, num_hits: int) -> float:
+    """By how much half a voxel must fit better.
+
+    Less than for axes where nearly all fits already: the road, which is most of a sweep, fits wherever the grid is
+    moved along it.
+    """
+    error = sqrt(2 * max(fit * (1 - fit), 0.0) / max(num_hits, 1))
+    return min(MIN_MARGIN, max(MIN_HALF_MARGIN, MIN_HALF_SHARE * (1 - fit), 3 * error))
 
 
 def _shifted(
@@ -155,31 +165,45 @@ def _fit(observed: Sequence[Observed], volumes: Sequence[Tensor], classes: Class
 
 
 def observe(sample: Sample, grid: VoxelGrid, reading: Reading) -> Observed:
-    """What the sweep of a keyframe says of the grid, moved and in the frame of a reading."""
-    seen = _volume(sample, grid, reading)
-    index = (seen != IGNORED).nonzero()
+    """What the sweep of a keyframe says of the grid, moved and in the frame of a reading.
+
+    Voxels whose only returns lie next to a face are left out.
+    """
+    moved, seen = _volume(sample, grid, reading)
+    is_hit = torch.zeros(moved.shape, dtype=torch.bool)
+    is_hit[moved.index_from_xyz(_inner(sample, moved)).unbind(-1)] = True
+    index = (is_hit | (seen == FREE)).nonzero()
     index = index[:: max(len(index) // MAX_VOXELS, 1)]
-    return Observed(index, seen[index[:, 0], index[:, 1], index[:, 2]] == OCCUPIED)
+    return Observed(index, is_hit[index.unbind(-1)])
 
 
-def _volume(sample: Sample, grid: VoxelGrid, reading: Reading) -> UInt8[Tensor, "X Y Z"]:
+def _inner(sample: Sample, grid: VoxelGrid) -> Float[Tensor, "N 3"]:
+    """Returns inside the grid that are not near a face."""
+    xyz = grid_from_lidar(sample, grid).apply(sample.lidar.xyz)
+    xyz = xyz[grid.contains(xyz)]
+    size_m = xyz.new_tensor(grid.voxel_size_m)
+    along_m = torch.remainder(xyz - xyz.new_tensor(grid.lower_m), size_m)
+    return xyz[((along_m > BORDER_M) & (along_m < size_m - BORDER_M)).all(1)]
+
+
+def _volume(sample: Sample, grid: VoxelGrid, reading: Reading) -> tuple[VoxelGrid, UInt8[Tensor, "X Y Z"]]:
+    """The moved grid, and what the sweep says of its voxels."""
     lower = [low + s * size for low, s, size in zip(grid.lower_m, reading.shift, grid.voxel_size_m, strict=True)]
     moved = VoxelGrid((lower[0], lower[1], lower[2]), grid.voxel_size_m, grid.shape, reading.frame)
     transform = grid_from_lidar(sample, moved)
-    return occupancy_from_lidar(moved, transform.translation.float(), transform.apply(sample.lidar.xyz))
+    return moved, occupancy_from_lidar(moved, transform.translation.float(), transform.apply(sample.lidar.xyz))
 
 
 def _check_free(samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable) -> Findings:
     """Are free and ignored mixed up? What rays pass must be called free more often than what none reached."""
-    passed, unseen = [], []
+    counts = torch.zeros(256, 256, dtype=torch.int64)  # (what the sweep says, what the file says)
     for sample, label in zip(samples, volumes, strict=True):
-        observed = _volume(sample, grid, Reading(frame=grid.frame))
-        passed.append(label[observed == FREE])
-        unseen.append(label[observed == IGNORED])
-    here, there = torch.cat(passed), torch.cat(unseen)
-    free_here = float((here == classes.free).double().mean())
-    ignored_here = float((here == classes.ignore).double().mean())
-    if ignored_here > 0.5 and float((there == classes.free).double().mean()) > free_here:
+        _, observed = _volume(sample, grid, Reading(frame=grid.frame))
+        counts += torch.bincount((observed.long() * 256 + label).flatten(), minlength=256 * 256).reshape(256, 256)
+    here, there = (counts[said] / counts[said].sum().clamp_min(1) for said in (FREE, IGNORED))
+    free, ignore = int(classes.free or 0), classes.ignore
+    free_here, ignored_here = float(here[free]), float(here[ignore])
+    if ignored_here > 0.5 and float(there[free]) > free_here:
         text = (
             f"{ignored_here:.0%} of the voxels that rays pass are ignored and {free_here:.0%} free: "
             f"{classes.free} and {classes.ignore} are exchanged, or unobserved voxels were filled with free"
