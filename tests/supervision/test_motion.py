@@ -20,7 +20,8 @@ from lexivox.errors import ConfigError
 from lexivox.geometry.boxes import box_of_points
 from lexivox.geometry.grid import OCC3D, VoxelGrid
 from lexivox.geometry.transform import RigidTransform
-from lexivox.supervision.motion import box_motion, match_tracks, scatter_nearest
+from lexivox.supervision.motion import box_motion, match_tracks
+from lexivox.supervision.scatter_flow import scatter_nearest
 
 GRID = VoxelGrid((-8.0, -8.0, -1.0), (0.4, 0.4, 0.4), (40, 40, 10), "ego")
 CAR = 4

@@ -184,6 +184,7 @@ class RenderingConfig(RaySignal):
     behind_m: PositiveFloat | None = None
     transparent: tuple[int, ...] = ()
     match_class: bool = False
+    warp: Literal["inverse", "scatter_nearest"] = "inverse"
     eps: Weight = 1e-3
     sampling: SamplingConfig | None = None
     background: Literal["none", "exit"] = "none"
@@ -208,12 +209,20 @@ class RenderingConfig(RaySignal):
     def uses_features(self) -> bool:
         return self.language > 0.0
 
+    def motion(self) -> Callable[[Batch], Motion] | None:
+        """Scattered are all boxes of the published classes, also those that hardly move."""
+        from lexivox.supervision.motion import PUBLISHED_FLOW, box_motion
+
+        if self.warp == "inverse" or self.flow == "none":
+            return super().motion()
+        return partial(box_motion, horizon=self.horizon, min_speed_mps=0.0, labels=PUBLISHED_FLOW)
+
     def build(self) -> Supervision:
         from lexivox.supervision.march import Optics
         from lexivox.supervision.rendering import Rendering
 
         sampling = self.sampling.build() if self.sampling else None
-        light = {"density", "behind_m", "transparent", "match_class", "follow", "eps"}
+        light = {"density", "behind_m", "transparent", "match_class", "follow", "warp", "eps"}
         return Rendering(
             choice=self.rays.build(self.uses_features or self.weigh_depth),
             motion=self.motion(),

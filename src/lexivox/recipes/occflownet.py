@@ -176,13 +176,15 @@ def released(config: ExperimentConfig) -> ExperimentConfig:
 
     Extinction is at most one per metre (A1), so the threshold is 0.35, or 0.3 with labels of voxels (A18); depth is
     the camera's z (A2), seen half a pixel aside (A4); rays are drawn from all keyframes alike (A10) and sampled, on a
-    grid stretched by a voxel (A3), the end of every ray that nothing stops most of all (A15).
+    grid stretched by a voxel (A3), the end of every ray that nothing stops most of all (A15); flow scatters voxels
+    (A8).
     """
     rendering, others = _rendering(config), config.supervision[1:]
     aside_px = 0.5 * config.encoder.image.image_hw[1] / 1600
     rays = {"depth": "camera_z", "pixel_offset_px": aside_px, "share_now": None}
     light = {
         "density": "sigmoid_per_metre",
+        "warp": "scatter_nearest",
         "sampling": SamplingConfig(grid_align="corners", leftover="last", jitter=True),
     }
     compat = rendering.model_copy(update={"rays": rendering.rays.model_copy(update=rays), **light})

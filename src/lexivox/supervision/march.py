@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,6 +24,10 @@ from lexivox.ops.render import Density, Weights, composite_rows, extinction_from
 from lexivox.ops.render_sampled import Sampling
 from lexivox.ops.render_volume import edge_m
 from lexivox.ops.walk import Segments, unique_rows, walk
+from lexivox.supervision.scatter_flow import Scattered
+
+Warp = Literal["inverse", "scatter_nearest"]
+"""How things of other keyframes are found: by :class:`lexivox.data.motion.Motion`, or by ``scatter_flow``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Optics:
             second half of the filter of moving things (spec 3.2).
         match_class: a thing only moves with its box where its class is predicted, as published (spec 3.4).
         follow: what moved is read where it is now; else rays of other keyframes look through what moves, by its place.
+        warp: ``"inverse"`` moves places; ``"scatter_nearest"`` moves voxels, as published (spec A8).
         eps: classes and language are read where more than this share of some ray ends.
         sampling: samples instead of the exact walk, as published: :func:`march_sampled.march_sampled`.
     """
@@ -48,6 +54,7 @@ class Optics:
     transparent: tuple[int, ...] = ()
     match_class: bool = False
     follow: bool = True
+    warp: Warp = "inverse"
     eps: float = 1e-3
     sampling: Sampling | None = None
 
@@ -58,9 +65,10 @@ class Places:
 
     Attributes:
         xyz, batch: the places, each once.
-        row: the place of each reading: of each segment, or of the eight voxels around each sample.
+        row: the place of each reading.
         is_clear: readings that light passes whatever the scene says.
-        share: of each reading in its sample; ``None`` where a segment is read once.
+        share: of each reading in its segment or sample; ``None`` where all are read once.
+        times: readings of each segment or sample, such as the eight voxels around it; ``None`` = one.
     """
 
     xyz: Float[Tensor, "V 3"]
@@ -68,6 +76,7 @@ class Places:
     row: Int64[Tensor, "M"]
     is_clear: Bool[Tensor, "M"]
     share: Float[Tensor, "M"] | None = None
+    times: Int64[Tensor, "N"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +102,10 @@ class March:
             change: applied to the rows that the head gives, before they are added up.
         """
         weight, count = self.weights.weight, self.segments.count
-        if self.places.share is not None:
-            times = len(self.places.share) // max(len(weight), 1)
-            weight, count = weight.repeat_interleave(times) * self.places.share, count * times
+        if self.places.share is not None and self.places.times is not None:
+            times = self.places.times
+            weight = weight.repeat_interleave(times) * self.places.share
+            count = torch.zeros_like(count).index_add(0, self.segments.ray, times)
         counts = weight.detach() > self.eps
         used, compact = unique_rows(self.places.row[counts], len(self.places.xyz))
         said = self.scene.read(head, self.places.xyz[used], self.places.batch[used])
@@ -119,7 +129,10 @@ def extinction_of(scene: Scene, grid: VoxelGrid, places: Places, optics: Optics)
     logit = scene.read("occupancy", places.xyz, places.batch).float()
     extinction = extinction_from_logit(logit[:, 1] - logit[:, 0], edge_m(grid), optics.density)[places.row]
     extinction = extinction.masked_fill(places.is_clear, 0.0)
-    return extinction if places.share is None else (extinction * places.share).view(-1, 8).sum(dim=1)
+    if places.share is None or places.times is None:
+        return extinction
+    owner = torch.repeat_interleave(places.times)
+    return extinction.new_zeros(len(places.times)).index_add(0, owner, extinction * places.share)
 
 
 @torch.no_grad()
@@ -127,6 +140,10 @@ def find_places(
     scene: Scene, grid: VoxelGrid, rays: Rays, segments: Segments, motion: Motion | None, optics: Optics
 ) -> Places:
     """Centres of the voxels that are touched, and the places of now of segments inside what has moved."""
+    if motion is not None and optics.warp == "scatter_nearest":
+        once = torch.ones_like(segments.voxel)
+        readings = Readings(segments.ray, segments.voxel, once.to(rays.depth_m), once, once < 0)
+        return places_of(scene, grid, rays, readings, motion, optics)
     ray = segments.ray
     is_other = rays.offset[ray] != 0
     is_clear, is_moved = torch.zeros_like(is_other), torch.zeros_like(is_other)
@@ -138,12 +155,50 @@ def find_places(
         is_clear[rows], is_moved[rows] = now.is_clear, now.is_moved
         xyz_moved = now.xyz[now.is_moved]
     number, row = _voxels(grid, rays, segments)
-    xyz = torch.cat([grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins), xyz_moved])
+    xyz = torch.cat([_centers(grid, rays, number), xyz_moved])
     batch = torch.cat([number // grid.num_voxels, rays.batch[ray[is_moved]]])
     row = row.masked_scatter(is_moved, torch.arange(len(number), len(xyz), device=row.device))
     if optics.transparent:
         is_clear |= looked_through(scene, xyz, batch, row, is_other, optics)
     return Places(xyz, batch, row, is_clear)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Voxels that segments or samples of rays read where nothing moves.
+
+    Attributes:
+        ray, voxel: of each reading.
+        share: of each in its segment or sample.
+        times: how many belong to each segment or sample, one after the other.
+        is_clear: readings that light passes whatever the scene says.
+    """
+
+    ray: Int64[Tensor, "M"]
+    voxel: Int64[Tensor, "M"]
+    share: Float[Tensor, "M"]
+    times: Int64[Tensor, "N"]
+    is_clear: Bool[Tensor, "M"]
+
+
+@torch.no_grad()
+def places_of(
+    scene: Scene, grid: VoxelGrid, rays: Rays, readings: Readings, motion: Motion | None, optics: Optics
+) -> Places:
+    """Centres of the voxels that are read; with ``scatter_nearest``, of those that moved there."""
+    ray, share, times, is_clear = readings.ray, readings.share, readings.times, readings.is_clear
+    number = readings.voxel + rays.batch[ray] * grid.num_voxels
+    if motion is not None and optics.warp == "scatter_nearest":
+        scattered = Scattered.of(scene, grid, motion, optics.match_class)
+        number, part, split = scattered.sources(number, motion.group(rays.batch, rays.offset)[ray])
+        times = torch.zeros_like(times).index_add(0, torch.repeat_interleave(times), split)
+        ray, share, is_clear = (x.repeat_interleave(split) for x in (ray, share, is_clear))
+        share = share * part
+    number, row = unique_rows(number, _num_rows(grid, rays))
+    xyz, batch = _centers(grid, rays, number), number // grid.num_voxels
+    if optics.transparent:
+        is_clear = is_clear | looked_through(scene, xyz, batch, row, rays.offset[ray] != 0, optics)
+    return Places(xyz, batch, row, is_clear, share, times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +253,16 @@ def looked_through(
 
 def _voxels(grid: VoxelGrid, rays: Rays, segments: Segments) -> tuple[Int64[Tensor, "V"], Int64[Tensor, "N"]]:
     """Numbers of the touched voxels of all samples, and which of them each segment lies in."""
-    size = grid.num_voxels * (int(rays.batch.max()) + 1 if len(rays.batch) else 1)
-    return unique_rows(segments.rows(rays.batch * grid.num_voxels), size)
+    return unique_rows(segments.rows(rays.batch * grid.num_voxels), _num_rows(grid, rays))
+
+
+def _num_rows(grid: VoxelGrid, rays: Rays) -> int:
+    """Of a table that holds the voxels of all samples."""
+    return grid.num_voxels * (int(rays.batch.max()) + 1 if len(rays.batch) else 1)
+
+
+def _centers(grid: VoxelGrid, rays: Rays, number: Int64[Tensor, "V"]) -> Float[Tensor, "V 3"]:
+    return grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins)
 
 
 def _used(number: Int64[Tensor, "N"], size: int) -> Bool[Tensor, "S"]:

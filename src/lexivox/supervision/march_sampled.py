@@ -1,7 +1,7 @@
 """Light through a scene by samples, as published (spec occflownet 2.3, 2.4): to compare the exact walk with.
 
 The heads are read at the centres of the voxels around samples, once each, and what they say is interpolated. Samples
-of other keyframes inside something that moves are taken where it stands now.
+of other keyframes inside something that moves are taken where it stands now, or voxels are scattered, as published.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from lexivox.ops.render_sampled import (
     read_cells,
     segments_from_edges,
 )
-from lexivox.ops.walk import unique_rows
-from lexivox.supervision.march import March, Optics, Places, extinction_of, follow_motion, looked_through
+from lexivox.supervision.march import March, Optics, Places, Readings, extinction_of, follow_motion, places_of
 
 
 def march_sampled(scene: Scene, grid: VoxelGrid, rays: Rays, motion: Motion | None, optics: Optics) -> March:
@@ -64,20 +63,17 @@ def find_samples(
     xyz = rays.origins[ray] + samples_m.reshape(-1, 1) * rays.directions[ray]
     is_other = rays.offset[ray] != 0
     is_clear = torch.zeros_like(is_other)
-    if motion is not None and bool(is_other.any()):
+    if motion is not None and optics.warp == "inverse" and bool(is_other.any()):
         rows = is_other.nonzero()[:, 0]
         now = follow_motion(scene, grid, rays, ray[rows], xyz[rows], motion, optics)
         is_clear[rows] = now.is_clear
         xyz[rows] = torch.where(now.is_moved[:, None], now.xyz, xyz[rows])
     cells, share = read_cells(grid, xyz, optics.sampling or Sampling())
-    size = grid.num_voxels * (int(rays.batch.max()) + 1 if len(rays.batch) else 1)
-    number, row = unique_rows((cells + (rays.batch[ray] * grid.num_voxels)[:, None]).flatten(), size)
-    centers = grid.xyz_from_index(grid.index_from_flat(number % grid.num_voxels)).to(rays.origins)
-    batch, is_other, is_clear = (
-        number // grid.num_voxels,
-        is_other.repeat_interleave(8),
+    readings = Readings(
+        ray.repeat_interleave(8),
+        cells.flatten(),
+        share.flatten(),
+        torch.full_like(ray, 8),
         is_clear.repeat_interleave(8),
     )
-    if optics.transparent:
-        is_clear |= looked_through(scene, centers, batch, row, is_other, optics)
-    return Places(centers, batch, row, is_clear, share.flatten())
+    return places_of(scene, grid, rays, readings, motion, optics)

@@ -1,15 +1,14 @@
-"""What moved between keyframes, from tracked boxes: matched by track, as an inverse warp or as published."""
+"""What moved between keyframes, from tracked boxes, matched by track."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from lexivox.data.motion import BoxPairs, Motion, turned
 from lexivox.data.types import Batch, Boxes, Moment
 from lexivox.errors import ConfigError
-from lexivox.geometry.grid import VoxelGrid
 
 MIN_SPEED_MPS = 0.5
 """Slower objects stand: a parked car's box trembles (spec occflownet A17)."""
@@ -121,52 +120,3 @@ def corners_moved_m(pairs: BoxPairs) -> Float[Tensor, "N"]:
     then = turned(corners, pairs.yaw_then.repeat_interleave(4)) + pairs.center_then.repeat_interleave(4, 0)
     now = turned(corners, pairs.yaw_now.repeat_interleave(4)) + pairs.center_now.repeat_interleave(4, 0)
     return (now - then).norm(dim=-1).view(-1, 4).amax(1)
-
-
-def scatter_nearest(
-    volume: Float[Tensor, "C X Y Z"],
-    predicted: Int64[Tensor, "X Y Z"] | None,
-    grid: VoxelGrid,
-    pairs: BoxPairs,
-    *,
-    scale: float = 1.15,
-    margin_m: float = 0.4,
-) -> Float[Tensor, "C X Y Z"]:
-    """The volume as it was at another keyframe, moved forward voxel by voxel as published (spec occflownet 3.3, 3.4).
-
-    Voxels of a box go to the nearest voxel of where they were, those beyond the grid to its border; several that meet
-    are averaged, and overwrite. Holes stay where rotations leave them; an object without a box then stays. Values are
-    moved, so gradients flow to where they came from. For parity: :meth:`Motion.to_now` needs no copy, leaves no hole.
-
-    Args:
-        volume: densities and logits of one sample now.
-        predicted: class of every voxel; only voxels of the box's own class move. None moves all.
-        grid: of the volume.
-        pairs: boxes of one sample and one keyframe.
-        scale, margin_m: boxes are enlarged to ``scale * size + margin_m``.
-    """
-    centers = grid.centers(volume.device).reshape(-1, 3)
-    source, target = [], []
-    for row in (pairs.has_now & pairs.has_then & grid.contains(pairs.center_now)).nonzero()[:, 0].tolist():
-        own = turned(centers - pairs.center_now[row], -pairs.yaw_now[row].expand(len(centers)))
-        held = (own.abs() <= pairs.half_m[row] * scale + margin_m / 2).all(-1)
-        if predicted is not None:
-            held &= predicted.reshape(-1) == pairs.label[row]
-        then = turned(own[held], pairs.yaw_then[row].expand(int(held.sum()))) + pairs.center_then[row]
-        last = torch.tensor(grid.shape, device=volume.device) - 1
-        index = torch.minimum(grid.index_from_xyz(then).clamp_min(0), last)
-        source.append(held.nonzero()[:, 0])
-        target.append(grid.flat_from_index(index))
-    if not source:
-        return volume
-    return _moved(volume.flatten(1), torch.cat(source), torch.cat(target)).view_as(volume)
-
-
-def _moved(
-    values: Float[Tensor, "C N"], source: Int64[Tensor, "M"], target: Int64[Tensor, "M"]
-) -> Float[Tensor, "C N"]:
-    count = torch.bincount(target, minlength=values.shape[1])
-    arrived = values.new_zeros(values.shape).index_add(1, target, values[:, source]) / count.clamp_min(1)
-    left: Bool[Tensor, "N"] = torch.zeros_like(count, dtype=torch.bool)
-    left[source] = True
-    return torch.where(count > 0, arrived, torch.where(left, 0.0, values))

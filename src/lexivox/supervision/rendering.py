@@ -99,7 +99,7 @@ class Rendering:
         ends = rays.origins + rays.depth_m[:, None] * rays.directions
         has_others = self.choice.geometry.outside == "keep"  # else only those inside were chosen, by the place itself
         returned = grid.contains(ends) if has_others else torch.ones_like(rays.batch, dtype=torch.bool)
-        if motion is None:
+        if motion is None or self.optics.warp == "scatter_nearest":  # published: no ray is left out
             return rays, returned
         moved = motion.to_now(ends, rays.batch, rays.offset)
         lost = moved.is_unknown | moved.is_vacant
