@@ -44,7 +44,7 @@ VEHICLE = RigidTransform(
     torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]).double(), torch.zeros(3).double()
 ).inverse()
 TILT = RigidTransform(torch.roll(RigidTransform.from_yaw(0.026).rotation, (1, 1), (0, 1)), torch.zeros(3).double())
-SEEDS = (211, 223, 237)
+SEEDS = (401, 419, 433)
 
 
 def turned(yaw_rad: float, only: int | None = None) -> Change:
