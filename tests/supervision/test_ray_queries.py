@@ -10,11 +10,12 @@ from torch import nn
 
 from lexivox.data.collate import collate
 from lexivox.data.labels import occupancy_from_lidar
-from lexivox.data.types import FREE, IGNORED, OCCUPIED, LabelledPoints, Rays
+from lexivox.data.types import FREE, IGNORED, OCCUPIED, Clip, LabelledPoints, LidarSweep, Rays, Sample
 from lexivox.fields import CoordinateField
 from lexivox.geometry.grid import VoxelGrid
+from lexivox.geometry.transform import RigidTransform
 from lexivox.model import Scene
-from lexivox.supervision.ray_points import PlaceRule, occupied_wins
+from lexivox.supervision.ray_points import PlaceRule, holds_return, occupied_wins
 from lexivox.supervision.ray_queries import RayQueries
 
 GRID = VoxelGrid((-12.0, -12.0, -2.0), (1.0, 1.0, 1.0), (24, 24, 6), "ego")
@@ -107,6 +108,27 @@ def test_a_voxel_with_a_return_is_never_free():
 
 def prepared(supervision: RayQueries, count: int = 2):
     return supervision.prepare(collate([make_sample(i) for i in range(count)], GRID), generator())
+
+
+def test_every_sweep_keeps_its_own_returns_from_being_called_free():
+    """A return of the sweep before at (3.9, 0.9, 0.9), of the current one at (-3, 0, 0), one of nobody outside.
+
+    A ray of the sweep before may not free the voxel of the first, nor that of the second for the current sweep.
+    """
+    now, then = sweep_with([[-3.0, 0.5, 0.5]]), sweep_with([[3.9, 0.9, 0.9], [99.0, 0.0, 0.0]])
+    batch = collate([Clip(now, (-1,), (then,))], GRID)
+    xyz = torch.tensor([[3.1, 0.2, 0.3], [3.1, 0.2, 0.3], [-2.5, 0.9, 0.1], [-2.5, 0.9, 0.1], [11.9, 11.9, 3.9]])
+    offset = torch.tensor([-1, 0, -1, 0, -1])
+    held = holds_return(batch, xyz, torch.zeros(5, dtype=torch.int64), offset)
+    assert held.tolist() == [True, False, False, True, False]
+
+
+def sweep_with(xyz: list[list[float]]) -> Sample:
+    """Returns in the ego frame of a car that never moves."""
+    sample, zero = make_sample(), torch.zeros(len(xyz), dtype=torch.int64)
+    still = RigidTransform.identity()
+    lidar = LidarSweep(torch.tensor(xyz), torch.zeros(len(xyz)), zero, zero)
+    return replace(sample, lidar=lidar, ego_from_lidar=still, point_labels=None, point_features=None, boxes=None)
 
 
 def test_targets_agree_with_labels_of_voxels():

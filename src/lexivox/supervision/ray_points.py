@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lexivox.data.types import FREE, OCCUPIED, LabelledPoints, Rays
+from lexivox.data.types import FREE, OCCUPIED, Batch, LabelledPoints, Rays
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.rays import clip_to_box
 
@@ -81,6 +81,27 @@ def _stratified(
 ) -> Float[Tensor, "R N"]:
     place = torch.arange(count) + torch.rand(len(first_m), count, generator=generator)
     return first_m + (last_m - first_m) * (place / max(count, 1)).to(first_m)
+
+
+def holds_return(
+    batch: Batch, xyz: Float[Tensor, "N 3"], owner: Int64[Tensor, "N"], offset: Int64[Tensor, "N"]
+) -> Bool[Tensor, "N"]:
+    """Whether the voxel of each place holds a return of the sweep that its ray is of.
+
+    Rays that graze the ground pass the voxels it lies in, also those of other keyframes, whose returns are elsewhere.
+
+    Args:
+        xyz: in the grid's frame at the current keyframe, where the ray was; a moving thing is not followed.
+        owner, offset: sample and keyframe of the ray.
+    """
+    holds = torch.zeros_like(offset, dtype=torch.bool)
+    number = voxel_numbers(batch.grid, xyz, owner)
+    for moment in (batch.now, *batch.around):
+        filled = torch.zeros(batch.grid.num_voxels * batch.size + 1, dtype=torch.bool, device=xyz.device)
+        filled[voxel_numbers(batch.grid, moment.lidar.xyz, moment.lidar.batch)] = True
+        filled[-1] = False  # whatever lies outside the grid
+        holds |= filled[number] & (offset == moment.offset)
+    return holds
 
 
 def occupied_wins(

@@ -22,7 +22,7 @@ from lexivox.data.types import FREE, IGNORED, OCCUPIED, Batch, LabelledPoints, L
 from lexivox.model import Scene
 from lexivox.ops.losses import cross_entropy, feature_cosine, lovasz_softmax
 from lexivox.supervision.base import join_points, nothing_from
-from lexivox.supervision.ray_points import PlaceRule, occupied_wins
+from lexivox.supervision.ray_points import PlaceRule, holds_return, occupied_wins
 from lexivox.supervision.rays import RayChoice
 
 
@@ -41,7 +41,8 @@ class RayQueries:
         unobserved_weight: how much places that no ray reached count as free: without it nothing keeps a model from
             filling what nobody sees, at full weight the inside of every wall is called free.
         num_unobserved: places per sample and step that no ray reached, when these are asked about at all.
-        veto: leave out free places in voxels that hold returns, as labels of voxels do.
+        veto: leave out free places in voxels that hold returns of the same sweep or of the current one, as labels of
+            voxels do.
         semantic_weight: of classes at the returns; 0 needs no labels.
         language_weight: of the teacher's features at the returns; 0 needs no teacher.
         weigh_geometry: the rays' own weights (of rare classes, of what a teacher rarely sees) count for geometry too.
@@ -80,8 +81,9 @@ class RayQueries:
 
     def _free(self, batch: Batch, rays: Rays, motion: Motion | None, generator: torch.Generator) -> LabelledPoints:
         xyz, row = self.places.free(batch.grid, rays, generator)
+        is_clear = ~holds_return(batch, xyz, rays.batch[row], rays.offset[row]) if self.veto else row >= 0
         xyz, kept = self._now(motion, rays, xyz, row)
-        kept &= batch.grid.contains(xyz)
+        kept &= batch.grid.contains(xyz) & is_clear
         xyz, row = self.places.snapped(batch.grid, xyz[kept], generator), row[kept]
         return LabelledPoints(xyz, rays.batch[row], torch.full_like(row, FREE), self._weight(rays)[row])
 
