@@ -236,3 +236,15 @@ def test_every_fault_has_a_name_and_words():
 
     source = "".join(path.read_text() for path in Path(folder).glob("*.py") if path.name != "report.py")
     assert [name for name in FAULTS if f'"{name}"' not in source] == []
+
+
+def test_numbers_that_are_no_classes_are_told_in_a_line(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 4, 4), np.nan))
+    with pytest.raises(
+        DataError, match="must hold whole class numbers; got 64 of 64 numbers that are not, the first nan"
+    ):
+        read_volume(tmp_path / "a.npy")
+    with pytest.raises(DataError, match="volumes must lie in a folder; got a file"):
+        find_volumes(tmp_path / "a.npy")
+    with pytest.raises(DataError, match="volumes must lie in a folder; got none"):
+        find_volumes(tmp_path / "nowhere")

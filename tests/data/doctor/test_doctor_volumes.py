@@ -8,11 +8,13 @@ from itertools import permutations, product
 import pytest
 import torch
 
-from lexivox.data.classes import PANDASET9
+from lexivox.data.classes import NUSCENES16, PANDASET9
 from lexivox.data.datasets import open_dataset
+from lexivox.data.doctor.half_voxels import FEW, Places, preference
 from lexivox.data.doctor.readings import Reading
 from lexivox.data.doctor.volumes import check_labels
 from lexivox.data.label_builder import LabelPolicy, build_labels
+from lexivox.data.synthetic import SyntheticDrive
 from lexivox.errors import ShapeError
 from lexivox.geometry.grid import VoxelGrid
 
@@ -120,3 +122,29 @@ def test_bad_input(case):
         "unknown-classes",
         "numbers [77] are no classes of pandaset9: choose its table",
     )
+
+
+def test_a_road_on_the_border_of_voxels_is_healthy_and_its_half_voxel_is_found():
+    """z = 0 is a face of the grid, so half of the returns of the road lie in free voxels."""
+    grid = VoxelGrid((-20.0, -16.0, -1.6), (0.8, 0.8, 0.8), (50, 40, 8), "ego")
+    sample = SyntheticDrive(107, 1, grid=grid)[0]
+    volume = sample.voxel_labels.label
+    shifts = ((0.0, 0.0, 0.0), (-0.5, -0.5, -0.5), (0.0, 0.0, 0.5))
+    for shift in shifts:
+        wrong = replace(grid, lower_m=tuple(lo - 0.8 * s for lo, s in zip(grid.lower_m, shift, strict=True)))
+        first, *_ = check_labels([sample], [volume], wrong, NUSCENES16)
+        assert first.fault == ("half-voxel" if any(shift) else None), first.text
+        parts = ", ".join(f"{s:+g}" for s in shift)
+        assert first.severity == "ok" or f"move its grid by ({parts}) voxels" in first.text
+
+
+def test_only_places_of_which_readings_differ_have_a_vote():
+    # Voxels 0..3 along x of 1 m; the file says occupied in voxel 1. Read half a voxel further it spans 1.5 to 2.5.
+    grid = VoxelGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (4, 1, 1), "ego")
+    volume = torch.full((4, 1, 1), NUSCENES16.free)
+    volume[1] = 1
+    x = torch.tensor([1.2, 1.7, 2.2, 2.2, 3.2])  # one for the first, both, the other twice, neither
+    xyz = torch.stack([x, torch.full((5,), 0.5), torch.full((5,), 0.5)], dim=1)
+    places = [Places(xyz, torch.ones(5, dtype=torch.bool))]
+    found = preference(places, [volume], grid, NUSCENES16, Reading(), Reading().moved(0, 0.5))
+    assert found == pytest.approx((2 - 1) / (3 + FEW) / 2)  # passed places have no vote here: half of the mean

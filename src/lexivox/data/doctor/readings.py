@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from lexivox.geometry.grid import GridFrame
+from lexivox.geometry.grid import GridFrame, VoxelGrid
 
 AXES = "xyz"
 
@@ -27,6 +27,17 @@ class Reading:
     flipped: tuple[bool, bool, bool] = (False, False, False)
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     frame: GridFrame = "ego"
+
+    def of(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid in the frame and with the shift of the reading."""
+        x, y, z = (lo + s * size for lo, s, size in zip(grid.lower_m, self.shift, grid.voxel_size_m, strict=True))
+        return replace(grid, lower_m=(x, y, z), frame=self.frame)
+
+    def moved(self, axis: int, half: float) -> Reading:
+        """The same with another shift along an axis."""
+        shift = [*self.shift]
+        shift[axis] = half
+        return replace(self, shift=(shift[0], shift[1], shift[2]))
 
     def apply(self, volume: Shaped[Tensor, "_ _ _"]) -> Shaped[Tensor, "_ _ _"]:
         """The volume in the axes of the grid."""

@@ -47,7 +47,7 @@ def _fits(file: VolumeFile, reading: Reading) -> bool:
 def _panel(file: VolumeFile, reading: Reading, sample: Sample | None, axes: tuple[int, int], height: int) -> np.ndarray:
     """The grid seen along the third axis: x to the right, y or z up."""
     volume = reading.apply(file.label)
-    grid = _moved(file.grid, reading, tuple(volume.shape))
+    grid = replace(reading.of(file.grid), shape=tuple(volume.shape))
     index = ((volume != file.classes.free) & (volume != file.classes.ignore)).nonzero()
     index = index[index[:, 2].argsort()]
     xyz = grid.xyz_from_index(index)
@@ -61,11 +61,6 @@ def _panel(file: VolumeFile, reading: Reading, sample: Sample | None, axes: tupl
         points = points[:: max(len(points) // MAX_POINTS, 1)]
         _paint(canvas, grid, points, axes, np.full((len(points), 3), 255, dtype=np.uint8), (1, 1))
     return canvas
-
-
-def _moved(grid: VoxelGrid, reading: Reading, shape: tuple[int, ...]) -> VoxelGrid:
-    lower = [low + s * size for low, s, size in zip(grid.lower_m, reading.shift, grid.voxel_size_m, strict=True)]
-    return replace(grid, lower_m=tuple(lower), shape=shape, frame=reading.frame)  # type: ignore[arg-type]
 
 
 def _ground_m(xyz: Tensor) -> float:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
+from lexivox.data.doctor.half_voxels import away_from_faces, settled
 from lexivox.data.doctor.readings import Reading, orders
 from lexivox.data.doctor.report import Finding, Findings
 from lexivox.data.doctor.structure import check_ground, check_numbers
@@ -28,12 +28,6 @@ FRAMES: tuple[GridFrame, ...] = ("ego", "lidar")
 
 MIN_MARGIN = 0.06
 """Another reading counts when it fits better by this much: 1 is a perfect fit, 0 that of chance."""
-
-MIN_HALF_MARGIN, MIN_HALF_SHARE = 0.02, 0.25
-"""Half a voxel counts, too, when it mends this share of what does not fit."""
-
-BORDER_M = 0.05
-"""A return so near to a face may belong to the voxel on either side: roads lie on borders of voxels, sensors err."""
 
 MIN_FIT = 0.15
 """Below this no reading fits, and nothing can be said about axes."""
@@ -104,9 +98,8 @@ def _check_axes(
     best = max(fits, key=fits.__getitem__)
     best = given if given in fits and fits[best] < fits[given] + MIN_MARGIN else best
     shifted, fit = _shifted(samples, volumes, grid, classes, best)
-    num_hits = sum(int(observe(sample, grid, best).is_hit.sum()) for sample in samples)
-    found = shifted if fit > fits[best] + _needed(fits[best], num_hits) else best
-    fit = fit if found is shifted else fits[best]
+    found = settled(samples, volumes, grid, classes, shifted if fit > fits[best] + MIN_MARGIN else best)
+    fit = _fit([observe(sample, grid, found) for sample in samples], volumes, classes, found)
     if fit < MIN_FIT:
         text = f"no reading of the volume fits the sweep ({fit:.2f}, chance is 0): is it of this keyframe?"
         yield Finding("error", text, "no-fit")
@@ -121,16 +114,6 @@ def _check_axes(
     return found
 
 
-def _needed(fit: float, num_hits: int) -> float:
-    """By how much half a voxel must fit better.
-
-    Less than for axes where nearly all fits already: the road, which is most of a sweep, fits wherever the grid is
-    moved along it.
-    """
-    error = sqrt(2 * max(fit * (1 - fit), 0.0) / max(num_hits, 1))
-    return min(MIN_MARGIN, max(MIN_HALF_MARGIN, MIN_HALF_SHARE * (1 - fit), 3 * error))
-
-
 def _shifted(
     samples: Sequence[Sample], volumes: Sequence[Tensor], grid: VoxelGrid, classes: ClassTable, best: Reading
 ) -> tuple[Reading, float]:
@@ -142,9 +125,7 @@ def _shifted(
     fits = {best: fit(best)}
     for axis in (0, 1, 2):
         for half in (-0.5, 0.5):
-            shift = [*best.shift]
-            shift[axis] = half
-            moved = replace(best, shift=(shift[0], shift[1], shift[2]))
+            moved = best.moved(axis, half)
             fits[moved] = fit(moved)
         best = max(fits, key=fits.__getitem__)
     return best, fits[best]
@@ -170,26 +151,18 @@ def observe(sample: Sample, grid: VoxelGrid, reading: Reading) -> Observed:
     Voxels whose only returns lie next to a face are left out.
     """
     moved, seen = _volume(sample, grid, reading)
+    xyz = grid_from_lidar(sample, moved).apply(sample.lidar.xyz)
+    surely = xyz[moved.contains(xyz) & away_from_faces(moved, xyz)]
     is_hit = torch.zeros(moved.shape, dtype=torch.bool)
-    is_hit[moved.index_from_xyz(_inner(sample, moved)).unbind(-1)] = True
+    is_hit[moved.index_from_xyz(surely).unbind(-1)] = True
     index = (is_hit | (seen == FREE)).nonzero()
     index = index[:: max(len(index) // MAX_VOXELS, 1)]
     return Observed(index, is_hit[index.unbind(-1)])
 
 
-def _inner(sample: Sample, grid: VoxelGrid) -> Float[Tensor, "N 3"]:
-    """Returns inside the grid that are not near a face."""
-    xyz = grid_from_lidar(sample, grid).apply(sample.lidar.xyz)
-    xyz = xyz[grid.contains(xyz)]
-    size_m = xyz.new_tensor(grid.voxel_size_m)
-    along_m = torch.remainder(xyz - xyz.new_tensor(grid.lower_m), size_m)
-    return xyz[((along_m > BORDER_M) & (along_m < size_m - BORDER_M)).all(1)]
-
-
 def _volume(sample: Sample, grid: VoxelGrid, reading: Reading) -> tuple[VoxelGrid, UInt8[Tensor, "X Y Z"]]:
     """The moved grid, and what the sweep says of its voxels."""
-    lower = [low + s * size for low, s, size in zip(grid.lower_m, reading.shift, grid.voxel_size_m, strict=True)]
-    moved = VoxelGrid((lower[0], lower[1], lower[2]), grid.voxel_size_m, grid.shape, reading.frame)
+    moved = reading.of(grid)
     transform = grid_from_lidar(sample, moved)
     return moved, occupancy_from_lidar(moved, transform.translation.float(), transform.apply(sample.lidar.xyz))
 
