@@ -41,31 +41,31 @@ DAMAGES = (
 """What a file that is cut short, overwritten or none of ours can raise on its way through numpy, zip and JSON."""
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A file is damaged or of another kind; the message says why and leaves the rest to who asked."""
 
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Whatever a damaged file raises inside becomes :class:`Unreadable`."""
+    """Whatever a damaged file raises inside becomes :class:`UnreadableError`."""
     try:
         yield
     except DAMAGES as error:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Unreadable(text.splitlines()[0]) from None
+        raise UnreadableError(text.splitlines()[0]) from None
 
 
 def read_npz(path: str | os.PathLike[str], names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz``, or those of ``names``.
 
     Raises:
-        Unreadable: it is damaged, is no archive or lacks one of them.
+        UnreadableError: it is damaged, is no archive or lacks one of them.
     """
     with readable(), open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
         wanted = file.files if names is None else names
         missing = [name for name in wanted if name not in file.files]
         if missing:
-            raise Unreadable(f"no {', '.join(missing)} but {', '.join(file.files) or 'nothing'}")
+            raise UnreadableError(f"no {', '.join(missing)} but {', '.join(file.files) or 'nothing'}")
         return {name: file[name] for name in wanted}
 
 
@@ -73,12 +73,12 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """The array of an ``.npy``.
 
     Raises:
-        Unreadable: it is damaged or is none.
+        UnreadableError: it is damaged or is none.
     """
     with readable(), open(path, "rb") as stream:
         array = np.load(stream, allow_pickle=False)
         if not isinstance(array, np.ndarray):
-            raise Unreadable("an archive of several arrays")
+            raise UnreadableError("an archive of several arrays")
         return array
 
 
@@ -86,13 +86,13 @@ def read_records(path: str | os.PathLike[str], dtype: str) -> np.ndarray:
     """A file that is numbers and nothing else.
 
     Raises:
-        Unreadable: it cannot be read, or its bytes are no whole number of them.
+        UnreadableError: it cannot be read, or its bytes are no whole number of them.
     """
     with readable():
         data = Path(path).read_bytes()
         size = np.dtype(dtype).itemsize
         if len(data) % size:
-            raise Unreadable(f"{len(data):,} bytes, no multiple of {size}")
+            raise UnreadableError(f"{len(data):,} bytes, no multiple of {size}")
         return np.frombuffer(data, dtype=dtype)
 
 

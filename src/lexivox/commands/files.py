@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 PROTOCOLS = (
     "occ3d", "rayiou", "raypq", "openoccupancy", "surroundocc", "semantickitti-ssc", "panoptic-nuscenes",
-    "panoptic-semantickitti", "lidarseg-nuscenes", "lidarseg-semantickitti",
+    "panoptic-semantickitti", "lidarseg-nuscenes", "lidarseg-semantickitti", "pop3d-occupancy", "pop3d-lidar",
+    "pop3d-retrieval",
 )  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 
 def run_files(arguments: argparse.Namespace) -> None:
     """Score, print one table for each protocol, write JSON."""
-    from lexivox.evaluate.files.score import FILE_BENCHMARKS, joined, score_files
+    from lexivox.evaluate.files.score import FILE_BENCHMARKS, joined, merge_parts, score_files, score_part
+    from lexivox.evaluate.part import Part
     from lexivox.progress import progress_bars
 
     if arguments.run_dir is not None or arguments.predictions is None:
@@ -53,24 +55,27 @@ def run_files(arguments: argparse.Namespace) -> None:
     strange = [name for name in names if name not in FILE_BENCHMARKS]
     if strange:
         raise ConfigError(f"--protocol of files must be one of {', '.join(FILE_BENCHMARKS)}; got {strange[0]}.")
-    scores = []
+    part, scores = Part.parse(arguments.part), []
     for name in names:
-        tokens, options = _tokens(arguments, FILE_BENCHMARKS[name]), _options(arguments, name)
-        with progress_bars() as on_progress:
-            scored = score_files(
-                arguments.predictions,
-                arguments.labels,
-                name,
-                options=options,
-                tokens=tokens,
-                allow_missing=arguments.allow_missing,
-                label_version=arguments.label_version,
-                on_progress=lambda done, total, name=name: on_progress(f"scoring {name}", done, total),
-            )
-        say(scored.to_text(per_class=arguments.per_class))
-        scores.append(scored)
-    path = arguments.json or arguments.predictions / "scores.json"
-    print_files([write_atomically(path, lambda file: file.write(joined(scores).encode()))])
+        common = {
+            "options": _options(arguments, name),
+            "tokens": _tokens(arguments, FILE_BENCHMARKS[name]),
+            "allow_missing": arguments.allow_missing,
+        }
+        where = (arguments.predictions, arguments.labels, name)
+        if arguments.merge:
+            scores.append(merge_parts(*where, **common, label_version=arguments.label_version))
+        else:
+            with progress_bars() as bars:
+                common["on_progress"] = lambda done, total, name=name: bars(f"scoring {name}", done, total)
+                if part.count > 1:
+                    print_files([score_part(*where, part, **common)])
+                    continue
+                scores.append(score_files(*where, **common, label_version=arguments.label_version))
+        say(scores[-1].to_text(per_class=arguments.per_class))
+    if scores:
+        path = arguments.json or arguments.predictions / "scores.json"
+        print_files([write_atomically(path, lambda file: file.write(joined(scores).encode()))])
 
 
 def _options(arguments: argparse.Namespace, name: str) -> FileOptions:
@@ -86,15 +91,17 @@ def _options(arguments: argparse.Namespace, name: str) -> FileOptions:
             origins = nuscenes_origins(arguments.dataroot, arguments.dataset_version, arguments.split)
     named = NOVEL_CLASSES.get(arguments.novel)
     novel = named or tuple(part.strip() for part in arguments.novel.split(",") if part.strip())
-    return FileOptions(origins, arguments.ids, arguments.min_points, novel)
+    return FileOptions(origins, arguments.ids, arguments.min_points, novel, arguments.split or "")
 
 
 def _tokens(arguments: argparse.Namespace, kind: type[FileBenchmark]) -> list[str] | None:
-    from lexivox.evaluate.files.splits import read_tokens, split_tokens
+    from lexivox.evaluate.files.splits import read_tokens, retrieval_tokens, split_tokens
 
     if arguments.tokens is not None:
         return list(read_tokens(arguments.tokens))
     if arguments.split is None:
         return None
+    if kind.named_by == "list":
+        return retrieval_tokens(arguments.labels, arguments.split)
     labels = kind.labels.find(arguments.labels, "labels")
     return list(split_tokens(kind, arguments.split, labels, arguments.dataroot, arguments.dataset_version))

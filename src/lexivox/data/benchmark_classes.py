@@ -6,6 +6,7 @@ The tables of the data sets that lexivox trains on stand in :mod:`lexivox.data.c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Int64
@@ -158,8 +159,11 @@ class RawCodes:
                 f"codes of {self.table.name} must be {self.table.num_classes} and differ; got {self.codes}."
             )
 
-    def decode(self, code: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+    def decode(self, code: Int64[Tensor, "*shape"], path: str | Path = "") -> Int64[Tensor, "*shape"]:
         """Codes on disk to classes of the table.
+
+        Args:
+            path: of the file, for the error.
 
         Raises:
             DataError: a code that no class has.
@@ -172,7 +176,7 @@ class RawCodes:
         if bool(strange.any()):
             raise DataError(
                 f"labels must be codes of {self.table.name}; got {code[strange].unique().tolist()[:5]}. "
-                "Check that the file belongs to this data set."
+                f"Check that the file belongs to this data set{f': {path}' if path else '.'}"
             )
         return label
 

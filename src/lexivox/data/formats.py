@@ -27,7 +27,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.dense_labels import DenseLabels
 from lexivox.data.point_formats import write_packed
 from lexivox.errors import DataError
-from lexivox.files import Unreadable, read_npy, read_npz, read_records, write_atomically
+from lexivox.files import UnreadableError, read_npy, read_npz, read_records, write_atomically
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 
@@ -111,7 +111,7 @@ def read_semantickitti_voxels(folder: str | Path, name: str) -> DenseLabels:
     folder, shape = Path(folder), grids.SEMANTICKITTI.shape
     raw = _load_binary(folder / f"{name}.label", "<u2", grids.SEMANTICKITTI.num_voxels)
     code = torch.from_numpy(raw.astype(np.int64)).reshape(shape)
-    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(code))
+    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(code, folder / f"{name}.label"))
     label[(label == SEMANTICKITTI.ignore) & (code != 0)] = SEMANTICKITTI_VOXELS.ignore
     invalid, occluded = (_bits(folder / f"{name}.{part}") for part in ("invalid", "occluded"))
     if invalid is not None:
@@ -127,7 +127,7 @@ def read_semantickitti_raw_voxels(path: str | Path) -> Int64[Tensor, "X Y Z"]:
         DataError: the file is missing, of another size or holds unknown codes.
     """
     raw = _load_binary(path, "<u2", grids.SEMANTICKITTI.num_voxels)
-    return SEMANTICKITTI_CODES.decode(torch.from_numpy(raw.astype(np.int64)).reshape(grids.SEMANTICKITTI.shape))
+    return SEMANTICKITTI_CODES.decode(torch.from_numpy(raw.astype(np.int64)).reshape(grids.SEMANTICKITTI.shape), path)
 
 
 def write_semantickitti_raw_voxels(path: str | Path, label: Int64[Tensor, "X Y Z"]) -> Path:
@@ -184,7 +184,7 @@ def read_semantickitti_points(path: str | Path, ids: str = "official") -> tuple[
         DataError: the file is missing, damaged or holds unknown codes.
     """
     packed = torch.from_numpy(_load_binary(path, "<u4").astype(np.int64))
-    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(packed & 0xFFFF))
+    label = SEMANTICKITTI_FROM_RAW.apply(SEMANTICKITTI_CODES.decode(packed & 0xFFFF, path))
     return label, packed if ids == "official" else packed >> 16
 
 
@@ -204,7 +204,8 @@ def _labels(path: str | Path, grid: VoxelGrid, classes: ClassTable, label: np.nd
     low, high = int(label.min()), int(label.max())
     if low < 0 or high > 255:
         raise DataError(
-            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {low} to {high}. Check {path}"
+            f"classes must be 0 to {classes.num_classes - 1}, those of {classes.name}; got {low} to {high}. "
+            f"Check {path}"
         )
     try:
         return DenseLabels(grid, classes, torch.from_numpy(label.astype(np.uint8)), *seen)
@@ -275,7 +276,7 @@ def _require_grid(labels: DenseLabels, grid: VoxelGrid, classes: ClassTable) -> 
 def _load_npz(path: str | Path, names: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     try:
         arrays = read_npz(path, names)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"labels must be an .npz with {', '.join(names)}; got {error}. Check {path}") from None
     for name, array in arrays.items():
         if array.shape != shape:
@@ -288,7 +289,7 @@ def _load_npz(path: str | Path, names: tuple[str, ...], shape: tuple[int, int, i
 def _load_rows(path: str | Path, columns: int) -> Int64[Tensor, "N C"]:
     try:
         rows = read_npy(path)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"labels must be a readable .npy; got {error}. Check {path}") from None
     is_number = rows.dtype.kind in "uif"
     if rows.ndim != 2 or rows.shape[1] != columns or not is_number or not (np.abs(rows.astype(float)) < 2.0**31).all():
@@ -303,7 +304,7 @@ def _save_npy(path: str | Path, rows: Tensor) -> Path:
 def _load_binary(path: str | Path, dtype: str, count: int | None = None) -> np.ndarray:
     try:
         data = read_records(path, dtype)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"labels must be readable; got {error}. Check {path}") from None
     if count is not None and len(data) != count:
         raise DataError(f"labels must be {count:,} numbers of {np.dtype(dtype).name}; got {len(data):,}. Check {path}")

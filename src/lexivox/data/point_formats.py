@@ -18,7 +18,7 @@ from torch import Tensor
 from lexivox.data.benchmark_classes import NUSCENES16_POINTS, SEMANTICKITTI_CODES
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.files import Unreadable, read_npz, read_records, write_atomically
+from lexivox.files import UnreadableError, read_npz, read_records, write_atomically
 
 PANOPTIC_BASE = 1000
 """A panoptic number is class * 1000 + instance; the instance of stuff is 0."""
@@ -38,7 +38,7 @@ def read_cloud(path: str | Path, columns: int) -> Float[Tensor, "P C"]:
     """
     try:
         values = read_records(path, "<f4")
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"a cloud must be readable; got {error}. Check {path}") from None
     if len(values) % columns:
         raise DataError(f"a cloud must be records of {columns} numbers; got {len(values)} numbers. Check {path}")
@@ -58,7 +58,7 @@ def read_semantickitti_raw(path: str | Path) -> tuple[Int64[Tensor, "P"], Int64[
         DataError: the file is missing or holds unknown codes.
     """
     packed = _labels(path, "<u4")
-    return SEMANTICKITTI_CODES.decode(packed & 0xFFFF), packed >> 16
+    return SEMANTICKITTI_CODES.decode(packed & 0xFFFF, path), packed >> 16
 
 
 def write_semantickitti_raw(path: str | Path, label: Int64[Tensor, "P"], instance: Int64[Tensor, "_"]) -> Path:
@@ -119,7 +119,7 @@ def read_nuscenes_panoptic(path: str | Path, classes: ClassTable) -> tuple[Int64
     """
     try:
         stored = read_npz(path, ("data",))["data"]
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"panoptic labels must be an .npz with 'data'; got {error}. Check {path}") from None
     if stored.ndim != 1 or stored.dtype.kind not in "ui":
         raise DataError(
@@ -208,7 +208,7 @@ def write_nuscenes_submission(
 def _labels(path: str | Path, dtype: str) -> Int64[Tensor, "P"]:
     try:
         return torch.from_numpy(read_records(path, dtype).astype(np.int64))
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"point labels must be readable; got {error}. Check {path}") from None
 
 

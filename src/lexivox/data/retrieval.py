@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lexivox.errors import DataError
-from lexivox.files import Unreadable, read_npy, write_atomically
+from lexivox.files import UnreadableError, read_npy, write_atomically
 
 PARTS = ("train", "val", "test")
 SPLITS = {**{part: (part,) for part in PARTS}, "eval": ("val", "test"), "all": PARTS}
@@ -140,7 +140,7 @@ def _points(path: Path) -> Int64[Tensor, "S"]:
 def _array(path: Path) -> np.ndarray:
     try:
         values = read_npy(path)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"file of an annotation must be a plain .npy; got {error}. Fetch it again: {path}") from None
     if values.ndim != 1:
         raise DataError(f"file of an annotation must hold one row; got {values.shape}. Check {path}")

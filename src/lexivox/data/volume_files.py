@@ -13,7 +13,7 @@ from torch import Tensor
 from lexivox.data.benchmark_classes import OCC3D
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, LexivoxError, ShapeError
-from lexivox.files import Unreadable, read_npz
+from lexivox.files import UnreadableError, read_npz
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 
@@ -77,7 +77,7 @@ def read_prediction(
 def _arrays(path: Path, who: str) -> dict[str, np.ndarray]:
     try:
         return read_npz(path)
-    except Unreadable as error:
+    except UnreadableError as error:
         raise DataError(f"{who} must be a readable .npz; got {error}. Check {path}") from None
 
 

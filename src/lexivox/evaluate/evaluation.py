@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lexivox.data.classes import ClassTable
-from lexivox.errors import ConfigError, DataError, ShapeError
+from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.complete import complete_metrics
 from lexivox.evaluate.lidar import LidarScore
 from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.occupancy import OccupancyScore
+from lexivox.evaluate.part import Part
 from lexivox.evaluate.protocol import DepthProtocol, Occ3dProtocol, Pop3dProtocol, RunProtocol, protocol_from
 from lexivox.evaluate.ray_depth import depth_metrics
 from lexivox.evaluate.report import ScoreTable
@@ -21,36 +22,6 @@ from lexivox.evaluate.unobserved import UnobservedScore
 from lexivox.geometry.grid import VoxelGrid
 
 FORMAT, VERSION = "lexivox-evaluation", 3
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One of ``count`` shares of a split; together they hold every keyframe once. ``Part()`` is the whole.
-
-    Raises:
-        ConfigError: the number is not in 1..count.
-    """
-
-    number: int = 1
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.count:
-            raise ConfigError(f"a part must be one of 1/n to n/n; got {self.number}/{self.count}.")
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Raises:
-        ConfigError: the text is not like ``2/4``.
-        """
-        number, slash, count = text.partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"a part must be written like 2/4; got {text!r}.")
-        return cls(int(number), int(count))
-
-    def indices(self, total: int) -> range:
-        """Neighbours stay together; lengths differ by one at most, and no part is filled up."""
-        return range(total * (self.number - 1) // self.count, total * self.number // self.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from lexivox.data.types import IGNORED, OCCUPIED, Clip, PointFeatures, Sample, S
 from lexivox.errors import DataError, ShapeError
 from lexivox.evaluate.occupancy import label_volume
 from lexivox.evaluate.protocol import PointSet
-from lexivox.evaluate.truth import Points, SweepPoints, free_class
+from lexivox.evaluate.truth import Points, SweepPoints
+from lexivox.evaluate.voxel_truth import free_class
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import scatter_mean, voxels_of_points
 from lexivox.model import OccupancyModel

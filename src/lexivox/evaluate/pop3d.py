@@ -19,8 +19,9 @@ from lexivox.evaluate.metric import Metric
 from lexivox.evaluate.occupancy import OccupancyScore
 from lexivox.evaluate.protocol import Pop3dProtocol, Similarity
 from lexivox.evaluate.retrieval import RetrievalScore
-from lexivox.evaluate.truth import Points, SweepPoints, Truth, free_class, truth_of
+from lexivox.evaluate.truth import Points, SweepPoints, Truth, truth_of
 from lexivox.evaluate.unobserved import UnobservedScore
+from lexivox.evaluate.voxel_truth import free_class
 from lexivox.geometry.grid import VoxelGrid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -62,14 +62,15 @@ class RetrievalScore(Metric):
     """Accumulates queries; ``rows`` and ``skipped`` are the whole state.
 
     Args:
-        similarity: how the scores were made, for the name of the protocol: the published one is ``"dot"``.
+        similarity: how the scores were made, for the name of the protocol: the published one is ``"dot"``; ``"given"``
+            where files bring them and nobody knows.
         suffix: what else the name says, see :attr:`Pop3dProtocol.retrieval_suffix`.
         split: of the retrieval benchmark; empty for queries that a recording's own labels answer.
     """
 
-    def __init__(self, similarity: Similarity = "dot", *, suffix: str = "", split: str = "") -> None:
+    def __init__(self, similarity: Similarity | Literal["given"] = "dot", *, suffix: str = "", split: str = "") -> None:
         super().__init__()
-        self.similarity: Similarity = similarity
+        self.similarity = similarity
         self.suffix, self.split = suffix, split
         self.rows: list[Retrieval] = []
         self.skipped: dict[str, str] = {}

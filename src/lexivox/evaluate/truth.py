@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lexivox.data.classes import ClassTable
 from lexivox.data.collate import grid_from_lidar
-from lexivox.data.labels import occupancy_from_lidar, semantic_from_lidar, training_semantic_dense
 from lexivox.data.types import IGNORED, Sample
-from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.evaluate.occupancy import class_agnostic_target
-from lexivox.evaluate.protocol import Outside, PointSet, Pop3dProtocol, Rays
+from lexivox.errors import DataError, ShapeError
+from lexivox.evaluate.protocol import Outside, PointSet, Pop3dProtocol
+from lexivox.evaluate.voxel_truth import VoxelMaker, VoxelTruth
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import clamp_to_grid
 from lexivox.supervision.targets import project_lidar
@@ -89,14 +88,6 @@ def sweep_points(sample: Sample, grid: VoxelGrid) -> SweepPoints:
 
 
 @dataclass(frozen=True, slots=True)
-class VoxelTruth:
-    """FREE, OCCUPIED or IGNORED (noise counts as occupied), and the class, free or IGNORED, of every voxel."""
-
-    occupancy: UInt8[Tensor, "X Y Z"]
-    semantic: UInt8[Tensor, "X Y Z"]
-
-
-@dataclass(frozen=True, slots=True)
 class Truth:
     """A keyframe as LiDAR and labels tell it.
 
@@ -133,55 +124,9 @@ def truth_of(
         raise DataError(f"samples must have point labels to be scored; got none in {sample.token}. Open the labels.")
     label, sweep = sample.point_labels.label, sweep or sweep_points(sample, grid)
     origin = grid_from_lidar(sample, grid).translation.float()
-    reached = occupancy_from_lidar(grid, origin, sweep.xyz)
-    maker = _VoxelMaker(grid, table, origin, sweep.xyz, label, reached)
+    maker = VoxelMaker.of(grid, table, origin, sweep.xyz, label)
     voxels = {protocol.occupancy: maker.make(protocol) for protocol in protocols}
-    return Truth(sweep, label, voxels, reached != IGNORED, _complete(sample, grid))
-
-
-def free_class(table: ClassTable) -> int:
-    """Raises:
-    ConfigError: the table has no free class.
-    """
-    if table.free is None:
-        raise ConfigError(f"classes of an occupancy score must include free; got {table.name}.")
-    return table.free
-
-
-@dataclass(frozen=True, slots=True)
-class _VoxelMaker:
-    grid: VoxelGrid
-    table: ClassTable
-    origin: Float[Tensor, "3"]
-    xyz: Float[Tensor, "P 3"]
-    label: Int64[Tensor, "P"]
-    reached: UInt8[Tensor, "X Y Z"]
-
-    def make(self, protocol: Pop3dProtocol) -> VoxelTruth:
-        semantic = semantic_from_lidar(
-            self.grid,
-            self.origin,
-            self.xyz,
-            self.label,
-            num_classes=self.table.num_classes,
-            free_label=free_class(self.table),
-            protocol=protocol.rays,
-        )
-        if protocol.noise_voxels == "in_range":
-            return VoxelTruth(self._occupancy(protocol.rays), semantic)
-        return VoxelTruth(class_agnostic_target(semantic, self._clamped_noise(), free_class(self.table)), semantic)
-
-    def _occupancy(self, rays: Rays) -> UInt8[Tensor, "X Y Z"]:
-        return self.reached if rays == "exact" else occupancy_from_lidar(self.grid, self.origin, self.xyz, rays)
-
-    def _clamped_noise(self) -> Bool[Tensor, "X Y Z"]:
-        """Where noise has the majority once points outside were moved onto the border (spec pop3d 7.2)."""
-        free = free_class(self.table)
-        label = torch.where(self.label == IGNORED, self.table.ignore, self.label)
-        votes = training_semantic_dense(
-            self.grid, self.xyz, label, num_classes=self.table.num_classes, free_label=free, border="clamp"
-        )
-        return votes == self.table.ignore
+    return Truth(sweep, label, voxels, maker.reached != IGNORED, _complete(sample, grid))
 
 
 def _complete(sample: Sample, grid: VoxelGrid) -> Bool[Tensor, "X Y Z"] | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lexivox.evaluate.files.pairs import FileLayout
 from lexivox.evaluate.metric import Metric
 
-NamedBy = Literal["sample", "lidar record", "lidar file", "sequence"]
+NamedBy = Literal["sample", "lidar record", "lidar file", "sequence", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class FileOptions:
         ids: ``"official"`` or ``"merged"`` segment ids, see :func:`lexivox.data.formats.read_semantickitti_points`.
         min_points: of unmatched segments; by default the official number (panoptic).
         novel: classes that training did not name; means over them and over the others are reported too (panoptic).
+        split: its name, for that of the protocol (retrieval).
     """
 
     origins: Mapping[str, Float[Tensor, "N 3"]] = field(default_factory=dict)
     ids: Literal["official", "merged"] = "official"
     min_points: int | None = None
     novel: tuple[str, ...] = ()
+    split: str = ""
 
 
 class FileBenchmark(ABC):
@@ -39,7 +41,8 @@ class FileBenchmark(ABC):
 
     Attributes:
         name: as the command line knows it.
-        named_by: what names a sample's files: a nuScenes token, a file of its LiDAR, or KITTI's sequence and number.
+        named_by: what names a sample's files: a nuScenes token, a file of its LiDAR, KITTI's sequence and number, or
+            a list beside the labels.
         label_version: what the labels are, in words, for the report.
         labels, predictions: where files lie.
         metrics: one for each mask.

@@ -12,12 +12,14 @@ from typing import Any
 from lexivox.errors import ConfigError, DataError, ShapeError
 from lexivox.evaluate.files.base import FileBenchmark, FileOptions
 from lexivox.evaluate.files.pairs import FilePairs, pair_files
+from lexivox.evaluate.files.parts import CountedPart, added, part_file, work_of
 from lexivox.evaluate.files.points import (
     LidarsegKittiFiles,
     LidarsegNuscenesFiles,
     PanopticKittiFiles,
     PanopticNuscenesFiles,
 )
+from lexivox.evaluate.files.pop3d import Pop3dLidarFiles, Pop3dOccupancyFiles, Pop3dRetrievalFiles
 from lexivox.evaluate.files.volumes import (
     Occ3dFiles,
     OpenOccupancyFiles,
@@ -26,6 +28,7 @@ from lexivox.evaluate.files.volumes import (
     SemanticKittiVoxelFiles,
     SurroundOccFiles,
 )
+from lexivox.evaluate.part import Part
 from lexivox.evaluate.report import ScoreTable, markdown_table
 from lexivox.evaluate.scores import Scores
 
@@ -35,7 +38,8 @@ FILE_BENCHMARKS: dict[str, type[FileBenchmark]] = {
     kind.name: kind
     for kind in (
         Occ3dFiles, RayIouFiles, RayPqFiles, OpenOccupancyFiles, SurroundOccFiles, SemanticKittiVoxelFiles,
-        PanopticNuscenesFiles, PanopticKittiFiles, LidarsegNuscenesFiles, LidarsegKittiFiles,
+        PanopticNuscenesFiles, PanopticKittiFiles, LidarsegNuscenesFiles, LidarsegKittiFiles, Pop3dOccupancyFiles,
+        Pop3dLidarFiles, Pop3dRetrievalFiles,
     )
 }  # fmt: skip
 """By the name that the command line knows."""
@@ -149,19 +153,84 @@ def score_files(
         DataError: files are missing, damaged or of another format; names the sample.
         ShapeError: a volume of another shape.
     """
+    judge, pairs = _prepared(predictions, labels, benchmark, options, tokens, allow_missing)
+    digest = _counted(judge, pairs, range(len(pairs.pairs)), on_progress)
+    return _finished(judge, pairs, digest, label_version)
+
+
+def score_part(
+    predictions: str | Path,
+    labels: str | Path,
+    benchmark: str,
+    part: Part,
+    *,
+    options: FileOptions | None = None,
+    tokens: Collection[str] | None = None,
+    allow_missing: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Count one share of what :func:`score_files` scores; the file in ``PREDICTIONS/parts`` that holds it.
+
+    Raises:
+        ConfigError, DataError, ShapeError: as :func:`score_files`.
+    """
+    judge, pairs = _prepared(predictions, labels, benchmark, options, tokens, allow_missing)
+    digest = _counted(judge, pairs, part.indices(len(pairs.pairs)), on_progress)
+    counted = CountedPart(work_of(judge, pairs), part, digest, tuple(metric.state() for metric in judge.metrics))
+    return counted.save(part_file(Path(predictions), benchmark, part))
+
+
+def merge_parts(
+    predictions: str | Path,
+    labels: str | Path,
+    benchmark: str,
+    *,
+    options: FileOptions | None = None,
+    tokens: Collection[str] | None = None,
+    allow_missing: bool = False,
+    label_version: str = "",
+) -> FileScores:
+    """What :func:`score_files` gives, from all parts that :func:`score_part` has counted.
+
+    Raises:
+        DataError: parts are missing, or of other files or options.
+    """
+    judge, pairs = _prepared(predictions, labels, benchmark, options, tokens, allow_missing)
+    files = sorted((Path(predictions) / "parts").glob(f"{benchmark}-*-of-*.json"))
+    digest = added([CountedPart.load(path) for path in files], judge, work_of(judge, pairs))
+    return _finished(judge, pairs, digest, label_version)
+
+
+def _prepared(
+    predictions: str | Path,
+    labels: str | Path,
+    benchmark: str,
+    options: FileOptions | None,
+    tokens: Collection[str] | None,
+    allow_missing: bool,
+) -> tuple[FileBenchmark, FilePairs]:
     if benchmark not in FILE_BENCHMARKS:
         raise ConfigError(f"protocol of files must be one of {', '.join(FILE_BENCHMARKS)}; got {benchmark!r}.")
     judge = FILE_BENCHMARKS[benchmark](options or FileOptions())
     said, true = judge.predictions.find(Path(predictions), "predictions"), judge.labels.find(Path(labels), "labels")
-    pairs = pair_files(said, true, tokens, allow_missing=allow_missing)
+    return judge, pair_files(said, true, tokens, allow_missing=allow_missing)
+
+
+def _counted(judge: FileBenchmark, pairs: FilePairs, indices: range, on_progress: Callable[[int, int], None]) -> int:
+    """Count some samples; the sum of their labels' hashes, which no order changes."""
     digest = 0
-    for done, (token, prediction, label) in enumerate(pairs.pairs, 1):
+    for done, index in enumerate(indices, 1):
+        token, prediction, label = pairs.pairs[index]
         _count(judge, token, prediction, label)
         digest += int.from_bytes(hashlib.sha256(token.encode() + label.read_bytes()).digest()[:8])
-        on_progress(done, len(pairs.pairs))
+        on_progress(done, len(indices))
+    return digest
+
+
+def _finished(judge: FileBenchmark, pairs: FilePairs, digest: int, label_version: str) -> FileScores:
     rows = tuple((mask, metric.compute()) for mask, metric in zip(judge.masks, judge.metrics, strict=True))
     version = label_version or judge.label_version
-    return FileScores(benchmark, version, f"#{digest % (1 << 32):08x}", pairs, rows, judge.remarks)
+    return FileScores(judge.name, version, f"#{digest % (1 << 32):08x}", pairs, rows, judge.remarks)
 
 
 def _count(judge: FileBenchmark, token: str, prediction: Path, label: Path) -> None:

@@ -48,6 +48,17 @@ def split_tokens(
     return nuscenes_tokens(dataroot, split, kind.named_by, version)
 
 
+def retrieval_tokens(folder: Path, split: str) -> list[str]:
+    """The keyframes of a list of the retrieval benchmark.
+
+    Raises:
+        DataError: no such list.
+    """
+    from lexivox.data.retrieval import read_retrieval
+
+    return list(dict.fromkeys(annotation.token for annotation in read_retrieval(folder, split)))
+
+
 def nuscenes_tokens(root: Path, split: str, named_by: NamedBy, version: str | None = None) -> list[str]:
     """Samples of a split in order of scene and time, named by sample, LiDAR record or LiDAR file."""
     from lexivox.data.datasets.nuscenes_splits import scenes_of_split
