@@ -102,7 +102,7 @@ class Experiment:
         signals = self.config.supervision
         dataset = self.config.data.open(
             "train",
-            labels=any(s.teaches_classes for s in signals),
+            labels=any(s.uses_point_labels for s in signals),
             boxes=any(s.uses_boxes for s in signals),
             voxel_labels=any(s.uses_voxel_labels for s in signals),
         )

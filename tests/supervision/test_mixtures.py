@@ -192,6 +192,14 @@ def test_signals_say_what_they_need():
     assert ALONE["speed filter"][0].uses_boxes
 
 
+def test_labels_of_points_are_opened_only_where_somebody_reads_them():
+    """Labels of voxels alone need none; a filter, weights or a draw by class do, though they teach no class."""
+    assert not any(signal.uses_point_labels for signal in (QUERIES, RENDERING, DENSE, LidarOccupancyConfig()))
+    assert FULL_QUERIES.uses_point_labels
+    for part in ({"moving": "class"}, {"class_weights": "lidarseg_rays"}, {"balanced": True}):
+        assert RenderingConfig(rays=RaysConfig(reach=1, **part)).uses_point_labels
+
+
 def test_features_are_carried_along_only_where_somebody_asks():
     asked = [signal.build().choice.features for signal in (QUERIES, FULL_QUERIES, RENDERING, FULL_RENDERING)]
     assert asked == [False, True, False, True]

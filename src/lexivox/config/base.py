@@ -19,8 +19,13 @@ class Signal(Config):
 
     @property
     def teaches_classes(self) -> bool:
-        """It teaches the ``semantic`` head, and needs labels for it."""
+        """It teaches the ``semantic`` head."""
         return False
+
+    @property
+    def uses_point_labels(self) -> bool:
+        """It needs the classes of LiDAR points."""
+        return self.teaches_classes
 
     @property
     def uses_features(self) -> bool:

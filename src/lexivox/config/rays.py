@@ -105,6 +105,11 @@ class RaySignal(Signal):
         return self.rays.horizon
 
     @property
+    def uses_point_labels(self) -> bool:
+        rays = self.rays
+        return self.teaches_classes or rays.moving == "class" or rays.class_weights != "none" or rays.balanced
+
+    @property
     def uses_boxes(self) -> bool:
         return self.flow == "boxes" or (self.rays.moving == "speed" and not self.finds_boxes)
 

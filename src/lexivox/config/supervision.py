@@ -101,6 +101,10 @@ class DenseConfig(Signal):
         return self.semantic > 0.0
 
     @property
+    def uses_point_labels(self) -> bool:
+        return False
+
+    @property
     def uses_voxel_labels(self) -> bool:
         return True
 

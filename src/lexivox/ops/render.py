@@ -280,7 +280,23 @@ def distortion_loss(weight: Float[Tensor, "N"], segments: Segments, far_m: float
     Args:
         far_m: distances are divided by it.
     """
-    middle, length = segments.middle_m.to(weight) / far_m, segments.length_m.to(weight) / far_m
+    if weight.device.type == "cpu" and has_numba():
+        return distortion_loss_numba(weight, segments) / far_m
+    return distortion_loss_torch(weight, segments) / far_m
+
+
+def distortion_loss_numba(weight: Float[Tensor, "N"], segments: Segments) -> Float[Tensor, "R"]:
+    """:func:`distortion_loss` by the compiled loop, in metres; tensors on the CPU only."""
+    from lexivox.ops.kernels.distortion_numba import Distortion
+
+    wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    inputs = weight.to(wide), segments.start_m.to(wide), segments.stop_m.to(wide)
+    return Distortion.apply(*(x.contiguous() for x in inputs), segments.offsets)
+
+
+def distortion_loss_torch(weight: Float[Tensor, "N"], segments: Segments) -> Float[Tensor, "R"]:
+    """:func:`distortion_loss` in torch, in metres, on any device."""
+    middle, length = segments.middle_m.to(weight), segments.length_m.to(weight)
     before, _ = exclusive_sums(weight, segments.count)
     moment_before, _ = exclusive_sums(weight * middle, segments.count)
     pairs = 2.0 * weight * (middle * before - moment_before)
