@@ -7,7 +7,9 @@ from typing import no_type_check
 import numba
 import torch
 
-from lexivox.ops.kernels.render_numba import _OPTIONS, over_rays
+from lexivox.ops.kernels.render_numba import over_rays
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @numba.njit(**_OPTIONS)
