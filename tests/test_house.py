@@ -29,6 +29,7 @@ LEAVES = {
         "composite_numba",
         "deformable_numba",
         "deformable_triton",
+        "distortion_numba",
         "first_hit_numba",
         "overlap_numba",
         "render_numba",
