@@ -106,6 +106,62 @@ def test_things_move_with_their_boxes():
     assert voxel(labels, 6.5, 4.5, 0.5) != CAR  # not where it went
 
 
+def test_a_moving_box_leaves_no_trail():
+    """A car drives 3 m a keyframe, seen at its rear and its side each time: in every keyframe it is in its box only."""
+    frames = []
+    for number in range(4):
+        x = -6.0 + 3.0 * number - 2.0 * number  # in the ego frame, which itself moves on by 2 m
+        seen = [(x - 1.9, 0.3, 0.5, CAR), (x + 0.5, -0.9, 0.5, CAR), (x + 1.8, 0.9, 1.5, CAR)]
+        frames.append(keyframe(number, [*seen, (8.5 - 2.0 * number, 6.5, -1.5, ROAD)], (x, 0.0, 0.5)))
+    drive = Drive(tuple(frames))
+    for number in range(4):
+        labels = build_labels(drive, number, GRID, LabelPolicy(box_margin_m=0.0)).labels
+        places = GRID.xyz_from_index((labels.label == CAR).nonzero())
+        assert len(places) == 3  # the same three places of the car, as if it had stood still
+        away = (places[:, 0] - (-6.0 + number)).abs()
+        assert float(away.max()) <= 2.0 + 0.5  # half a car and half a voxel
+        assert float(places[:, 1].abs().max()) <= 1.0 + 0.5
+        assert voxel(labels, 8.5 - 2.0 * number, 6.5, -1.5) == ROAD
+
+
+def test_rays_of_other_times_do_not_empty_a_thing():
+    # In keyframe 0 a car stands in the way, seen at its rear (2.5); in keyframe 1 it is gone and a wall is seen there.
+    first = keyframe(0, [(2.5, 0.5, 0.5, CAR)], (4.0, 0.0, 0.5))
+    second = keyframe(1, [(6.5, 0.5, 0.5, WALL)], (-5.0, 7.0, 0.5))
+    labels = build_labels(Drive((first, second)), 0, GRID).labels
+    assert voxel(labels, 2.5, 0.5, 0.5) == CAR
+    assert voxel(labels, 8.5, 0.5, 0.5) == WALL
+    assert voxel(labels, 7.5, 0.4, 0.5) == NUSCENES16.free
+    assert voxel(labels, 4.5, 0.3, 0.5) == NUSCENES16.ignore  # inside the car, whatever passed here later
+    later = build_labels(Drive((first, second)), 1, GRID).labels
+    assert voxel(later, 2.5, 0.3, 0.5) == NUSCENES16.free  # the same place once it is gone
+
+
+def test_masks_are_those_of_the_definition():
+    """LiDAR: every voxel that a ray passes or ends in. Camera: of these, what a pixel's ray meets up to the first wall."""
+    wall = [(5.5, y / 2, z / 2, WALL) for y in range(-6, 7) for z in range(-3, 4)]
+    sample = keyframe(0, [*wall, (3.5, 3.5, -1.5, ROAD)])
+    labels = build_labels(Drive((sample,)), 0, GRID, LabelPolicy(pixel_stride=1)).labels
+    lidar, camera = torch.zeros(GRID.shape, dtype=torch.bool), torch.zeros(GRID.shape, dtype=torch.bool)
+    start = torch.tensor(SENSOR_M).double()
+    steps = torch.arange(4001)[:, None].double()
+    for point in sample.lidar.xyz.double() + start:
+        places = GRID.index_from_xyz(start + (point - start) * steps / 4000.0)
+        lidar[tuple(places.T)] = True
+    assert not bool((lidar & ~labels.seen_by_lidar).any())  # steps may jump over corners
+    assert int((labels.seen_by_lidar & ~lidar).sum()) <= 2
+    solid = labels.seen_by_lidar & (labels.label != NUSCENES16.free)
+    for row in range(32):
+        for column in range(32):
+            ahead = torch.tensor([1.0, -(column + 0.5 - 16.0) / 16.0, -(row + 0.5 - 16.0) / 16.0]).double()
+            places = GRID.index_from_xyz(start + ahead * steps[:2001] / 100.0)
+            places = places[GRID.contains_index(places)]
+            hits = solid[tuple(places.T)].nonzero()
+            camera[tuple(places[: int(hits[0]) + 1 if len(hits) else None].T)] = True
+    wanted = camera & labels.seen_by_lidar
+    assert int((wanted ^ labels.seen_by_camera).sum()) <= 2
+
+
 def test_things_without_boxes_are_taken_from_their_own_sweep_only():
     drive = Drive((keyframe(0, [(3.5, 0.5, 0.5, CAR)]), keyframe(1, [(5.5, 5.5, 0.5, CAR)])))
     labels = build_labels(drive, 0, GRID).labels

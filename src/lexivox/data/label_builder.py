@@ -86,7 +86,7 @@ def build_labels(dataset: SampleDataset, index: int, grid: VoxelGrid, policy: La
     builder = _Builder(target, grid, classes, _table(classes, target), policy)
     window = _window(dataset, index, policy)
     sweeps = [builder.gather(target if i == index else dataset[i]) for i in window]
-    labels = builder.labels(*(torch.cat(parts) for parts in zip(*sweeps, strict=True)))
+    labels = builder.labels(*(torch.cat(parts) for parts in zip(*sweeps, strict=True)), sweeps[window.index(index)][2:])
     return BuiltLabels(labels, _manifest(dataset, index, window, labels, policy))
 
 
@@ -182,15 +182,30 @@ class _Builder:
         vote: Int64[Tensor, "P"],
         origin: Float[Tensor, "R 3"],
         end: Float[Tensor, "R 3"],
+        own_rays: tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]],
     ) -> DenseLabels:
+        """All returns and rays of the window, and the rays of the keyframe's own sweep."""
         table = self.table
         label = _vote(self.grid, xyz, vote, table, self.policy.min_points)
         is_free = (label == table.ignore) & mark_free(self.grid, origin, end)
+        is_free &= ~self._stands_in_the_way(is_free & ~mark_free(self.grid, *own_rays))
         label[is_free] = table.free  # type: ignore[assignment]
         label = _close(label, table) if self.policy.close else label
         seen = label != table.ignore
         by_camera = seen_by_camera(self.target, self.grid, seen & (label != table.free), self.policy.pixel_stride)
         return DenseLabels(self.grid, table, label, seen, seen & by_camera)
+
+    def _stands_in_the_way(self, passed: Bool[Tensor, "X Y Z"]) -> Bool[Tensor, "X Y Z"]:
+        """Voxels inside a box of the keyframe: that rays passed at other times says nothing of the thing there now."""
+        inside, boxes = torch.zeros_like(passed), self.target.boxes
+        if boxes is None or not len(boxes.label):
+            return inside
+        index = passed.nonzero()
+        grid_from_ego = grid_from_lidar(self.target, self.grid) @ self.target.ego_from_lidar.inverse()
+        xyz = grid_from_ego.inverse().apply(self.grid.xyz_from_index(index, torch.float64))
+        held = box_of_points(xyz, boxes.center, boxes.size_m, boxes.yaw_rad) >= 0
+        inside[tuple(index[held].T)] = True
+        return inside
 
 
 def _carry(
