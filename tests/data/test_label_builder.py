@@ -138,7 +138,7 @@ def test_rays_of_other_times_do_not_empty_a_thing():
 
 
 def test_masks_are_those_of_the_definition():
-    """LiDAR: every voxel that a ray passes or ends in. Camera: of these, what a pixel's ray meets up to the first wall."""
+    """LiDAR: every voxel that a ray passes or ends in. Camera: of these, what a pixel's ray meets up to a wall."""
     wall = [(5.5, y / 2, z / 2, WALL) for y in range(-6, 7) for z in range(-3, 4)]
     sample = keyframe(0, [*wall, (3.5, 3.5, -1.5, ROAD)])
     labels = build_labels(Drive((sample,)), 0, GRID, LabelPolicy(pixel_stride=1)).labels

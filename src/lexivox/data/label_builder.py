@@ -86,7 +86,8 @@ def build_labels(dataset: SampleDataset, index: int, grid: VoxelGrid, policy: La
     builder = _Builder(target, grid, classes, _table(classes, target), policy)
     window = _window(dataset, index, policy)
     sweeps = [builder.gather(target if i == index else dataset[i]) for i in window]
-    labels = builder.labels(*(torch.cat(parts) for parts in zip(*sweeps, strict=True)), sweeps[window.index(index)][2:])
+    xyz, vote, origin, end = (torch.cat(parts) for parts in zip(*sweeps, strict=True))
+    labels = builder.labels(xyz, vote, origin, end, own_rays=sweeps[window.index(index)][2:])
     return BuiltLabels(labels, _manifest(dataset, index, window, labels, policy))
 
 
