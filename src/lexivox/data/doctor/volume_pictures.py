@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lexivox.data.collate import grid_from_lidar
@@ -45,7 +47,10 @@ def _fits(file: VolumeFile, reading: Reading) -> bool:
 
 
 def _panel(file: VolumeFile, reading: Reading, sample: Sample | None, axes: tuple[int, int], height: int) -> np.ndarray:
-    """The grid seen along the third axis: x to the right, y or z up."""
+    """The grid seen along the third axis: x to the right, y or z up.
+
+    From above the highest voxel is seen; from the side the more voxels lie behind each other the brighter they are.
+    """
     volume = reading.apply(file.label)
     grid = replace(reading.of(file.grid), shape=tuple(volume.shape))
     index = ((volume != file.classes.free) & (volume != file.classes.ignore)).nonzero()
@@ -54,13 +59,22 @@ def _panel(file: VolumeFile, reading: Reading, sample: Sample | None, axes: tupl
     canvas = np.full((height, WIDTH, 3), BACKGROUND, dtype=np.uint8)
     size = -(-WIDTH // grid.shape[axes[0]]), -(-height // grid.shape[axes[1]])
     colors = depth_colors(18.0 - 6.0 * (xyz[:, 2] - _ground_m(xyz)))
-    _paint(canvas, grid, xyz, axes, (colors * 0.8).byte().numpy(), size)
+    _paint(canvas, grid, xyz, axes, (colors * (0.8 * _density(index, grid, axes))).byte().numpy(), size)
     if sample is not None:
         points = grid_from_lidar(sample, grid).apply(sample.lidar.xyz)
         points = points[grid.contains(points)]
         points = points[:: max(len(points) // MAX_POINTS, 1)]
         _paint(canvas, grid, points, axes, np.full((len(points), 3), 255, dtype=np.uint8), (1, 1))
     return canvas
+
+
+def _density(index: Int64[Tensor, "N 3"], grid: VoxelGrid, axes: tuple[int, int]) -> Float[Tensor, "N 1"]:
+    """1 from above; from the side the root of the share of voxels in its line of sight, of those in the fullest."""
+    if axes == (0, 1) or len(index) == 0:
+        return torch.ones(len(index), 1)
+    line = index[:, axes[0]] * grid.shape[axes[1]] + index[:, axes[1]]
+    count = torch.bincount(line)
+    return (count / count.max()).sqrt()[line, None]
 
 
 def _ground_m(xyz: Tensor) -> float:
