@@ -11,12 +11,19 @@ from helpers import make_sample
 
 from lexivox.data.class_counts import LIDARSEG_RAYS, OCC3D_VOXELS
 from lexivox.data.collate import collate
-from lexivox.data.types import IGNORED, Boxes, Clip, LidarSweep, PointFeatures, PointLabels
+from lexivox.data.types import IGNORED, Boxes, Clip, LidarSweep, PointFeatures, PointLabels, Rays
 from lexivox.errors import ConfigError, ShapeError
 from lexivox.geometry.camera import image_from_grid, project_packed
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
-from lexivox.supervision.ray_balance import by_label, capped_rarity, draw, draw_shared, log_inverse_frequency
+from lexivox.supervision.ray_balance import (
+    by_label,
+    capped_rarity,
+    draw,
+    draw_shared,
+    even_over_voxels,
+    log_inverse_frequency,
+)
 from lexivox.supervision.ray_geometry import PUBLISHED_GEOMETRY, RayGeometry, pixel_directions
 from lexivox.supervision.rays import MovingFilter, RayChoice
 
@@ -122,6 +129,41 @@ def test_near_far_and_outside():
 
 
 # --------------------------------------------------------------------------------------------- which are chosen
+
+
+def test_voxels_with_returns_are_drawn_alike():
+    """Of sweep now: three returns in one voxel, one in another, one outside; of the sweep before: one in the first.
+
+    Chances: a third each, 1, 3 voxels of 5 returns = 0.6, and 1, because it is another sweep's.
+    """
+    grid = VoxelGrid((-4.0, -4.0, -1.0), (1.0, 1.0, 1.0), (8, 8, 4), "ego")
+    ends = torch.tensor(
+        [[2.1, 0.5, 0.5], [2.5, 0.5, 0.5], [2.9, 0.2, 0.9], [-3.5, 0.5, 0.5], [0.0, 30.0, 0.5], [2.2, 0.6, 0.6]]
+    )
+    depth, zero = ends.norm(dim=1), torch.zeros(6, dtype=torch.int64)
+    offset = torch.tensor([0, 0, 0, 0, 0, -1])
+    rays = Rays(torch.zeros(6, 3), ends / depth[:, None], depth, zero, offset, torch.zeros(6), torch.ones(6))
+    chance = even_over_voxels(grid, rays)
+    torch.testing.assert_close(chance, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0, 0.6, 1.0]))
+
+
+def test_far_voxels_get_rays_if_these_are_drawn_evenly_over_voxels():
+    """90 returns in one voxel and 5 alone: of 6 rays 5.7 are of the one on average, drawn over voxels only one."""
+    near = torch.tensor([[3.5, 3.5, 0.5]]).repeat(90, 1)
+    far = torch.tensor([[float(x) + 0.5, -8.5, 0.5] for x in range(-9, 1, 2)])
+    sample = replace(
+        make_sample(), lidar=LidarSweep(torch.cat([near, far]), torch.zeros(95), *torch.zeros(2, 95).long()),
+        ego_from_lidar=RigidTransform.identity(), point_labels=None, point_features=None,
+    )  # fmt: skip
+    batch = collate([sample], BOX)
+
+    def share_near(even) -> float:
+        choice = RayChoice(RayGeometry(min_depth_m=0.0), rays_per_sample=6, even=even)
+        drawn = [choice.of_batch(batch, generator(seed)) for seed in range(60)]
+        return sum(int((rays.directions[:, :2] > 0.6).all(dim=1).sum()) for rays in drawn) / 60
+
+    assert share_near("rays") > 5.4
+    assert share_near("voxels") < 2.5
 
 
 @pytest.mark.parametrize(("share_now", "expected"), [(0.3, 30), (0.5, 50), (1.0, 100), (0.0, 33)])

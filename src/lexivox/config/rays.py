@@ -42,6 +42,7 @@ class RaysConfig(Config):
         moving: rays of other keyframes that hit what moves: kept, dropped by class (published), or by speed of boxes.
         class_weights: how classes are weighed against their frequency in public training splits.
         balanced: rare classes are drawn more often, up to ten times.
+        even: rays are drawn evenly over all rays, or over the voxels of each sweep that hold returns.
         ignore_label: a class that teaches nothing; ``None`` keeps all, as published.
     """
 
@@ -58,6 +59,7 @@ class RaysConfig(Config):
     min_speed_mps: Weight = 0.5
     class_weights: Literal["none", "occ3d_voxels", "lidarseg_rays"] = "none"
     balanced: bool = False
+    even: Literal["rays", "voxels"] = "rays"
     ignore_label: int | None = 0
 
     @property
@@ -82,6 +84,7 @@ class RaysConfig(Config):
             if self.class_weights != "none"
             else (),
             class_chance=tuple(capped_rarity(LIDARSEG_RAYS).tolist()) if self.balanced else (),
+            even=self.even,
             ignore_label=self.ignore_label,
             features=features,
         )

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lexivox.data.types import Rays
 from lexivox.errors import ShapeError
+from lexivox.geometry.grid import VoxelGrid
 
 RARITY_RATE = 0.005
 """Of the published sampler (RenderOcc; spec occflownet 2.6)."""
@@ -48,6 +50,25 @@ def by_label(
         return torch.ones_like(like)
     known = (label >= 0) & (label < len(table))
     return torch.where(known, table.to(like)[label.clamp(0, len(table) - 1)], 1.0)
+
+
+def even_over_voxels(grid: VoxelGrid, rays: Rays) -> Float[Tensor, "R"]:
+    """Chances that give every voxel with returns of a sweep as many rays, however many returns it holds.
+
+    Most returns are near the car: drawn alike, rays hardly ever tell of a voxel far away. A ray that ends outside the
+    grid is drawn as eagerly as the average one that ends inside.
+    """
+    ends = rays.origins + rays.depth_m[:, None] * rays.directions
+    is_inside = grid.contains(ends)
+    sweep = torch.stack([rays.batch, rays.offset - rays.offset.amin() if len(rays.offset) else rays.offset], dim=1)
+    voxel = grid.flat_from_index(grid.index_from_xyz(ends))[is_inside]
+    _, place, count = torch.cat([sweep[is_inside], voxel[:, None]], dim=1).unique(
+        dim=0, return_inverse=True, return_counts=True
+    )
+    chance = torch.ones_like(rays.depth_m)
+    chance[is_inside] = 1.0 / count[place]
+    chance[~is_inside] = len(count) / max(len(place), 1)
+    return chance
 
 
 def draw(chance: Float[Tensor, "R"], count: int, generator: torch.Generator) -> Int64[Tensor, "N"]:

@@ -15,7 +15,7 @@ from lexivox.errors import ConfigError
 from lexivox.geometry.boxes import box_of_points
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.voxelize import scatter_mean
-from lexivox.supervision.ray_balance import by_label, draw, draw_shared
+from lexivox.supervision.ray_balance import by_label, draw, draw_shared, even_over_voxels
 from lexivox.supervision.ray_geometry import RayGeometry, trace_rays
 
 PUBLISHED_MOVING = (0, 1, 3, 4, 5, 7, 9, 10)
@@ -90,6 +90,8 @@ class RayChoice:
         moving: the filter of other keyframes.
         class_weight: loss weight of each class, such as :func:`log_inverse_frequency`; empty = 1.
         class_chance: how eagerly each class is drawn, such as :func:`capped_rarity`; empty = alike.
+        even: what rays are drawn evenly over: all rays, or the voxels that hold returns
+            (:func:`lexivox.supervision.ray_balance.even_over_voxels`).
         ignore_label: a class that counts as IGNORED; None keeps all ("others" of Occ3D is a class, published).
         features: bring along what the teacher says; it takes time where nobody asks.
     """
@@ -101,6 +103,7 @@ class RayChoice:
     moving: MovingFilter = MovingFilter()
     class_weight: tuple[float, ...] = ()
     class_chance: tuple[float, ...] = ()
+    even: Literal["rays", "voxels"] = "rays"
     ignore_label: int | None = 0
     features: bool = True
 
@@ -116,7 +119,7 @@ class RayChoice:
         parts = [self._of_moment(batch.grid, moment) for moment in moments]
         together = _joined([rays for rays, _ in parts])
         first = torch.tensor([0, *(len(rays.batch) for rays, _ in parts)]).cumsum(0)
-        rows = self._drawn(together, batch.size, generator).sort().values  # moments stay together
+        rows = self._drawn(together, batch, generator).sort().values  # moments stay together
         chosen, point = _rows_of(together, rows), torch.cat([point for _, point in parts])[rows]
         owner = torch.bucketize(rows, first[1:], right=True)
         if not self.features or all(moment.language is None for moment in moments):
@@ -145,15 +148,17 @@ class RayChoice:
             label = torch.where(label == self.ignore_label, IGNORED, label)
         return torch.where(grid.contains(moment.lidar.xyz), label, IGNORED)
 
-    def _drawn(self, rays: Rays, size: int, generator: torch.Generator) -> Int64[Tensor, "N"]:
+    def _drawn(self, rays: Rays, batch: Batch, generator: torch.Generator) -> Int64[Tensor, "N"]:
         if not self.rays_per_sample:
             return torch.arange(len(rays.batch))
         chance = torch.ones_like(rays.depth_m)
         if self.class_chance:
             chance = by_label(torch.tensor(self.class_chance), rays.label, rays.depth_m)
+        if self.even == "voxels":
+            chance = chance * even_over_voxels(batch.grid, rays)
         if self.share_now is None:
-            return draw(chance, size * self.rays_per_sample, generator)
-        own = [rays.batch == item for item in range(size)]
+            return draw(chance, batch.size * self.rays_per_sample, generator)
+        own = [rays.batch == item for item in range(batch.size)]
         return torch.cat(
             [
                 draw_shared(chance * here, rays.offset == 0, self.rays_per_sample, self.share_now, generator)
