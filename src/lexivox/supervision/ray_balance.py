@@ -60,14 +60,14 @@ def even_over_voxels(grid: VoxelGrid, rays: Rays) -> Float[Tensor, "R"]:
     """
     ends = rays.origins + rays.depth_m[:, None] * rays.directions
     is_inside = grid.contains(ends)
-    sweep = torch.stack([rays.batch, rays.offset - rays.offset.amin() if len(rays.offset) else rays.offset], dim=1)
-    voxel = grid.flat_from_index(grid.index_from_xyz(ends))[is_inside]
-    _, place, count = torch.cat([sweep[is_inside], voxel[:, None]], dim=1).unique(
-        dim=0, return_inverse=True, return_counts=True
-    )
-    chance = torch.ones_like(rays.depth_m)
-    chance[is_inside] = 1.0 / count[place]
-    chance[~is_inside] = len(count) / max(len(place), 1)
+    if not bool(is_inside.any()):
+        return torch.ones_like(rays.depth_m)
+    keyframe = rays.offset - rays.offset.amin()
+    sweep = rays.batch * (keyframe.amax() + 1) + keyframe
+    place = (sweep * grid.num_voxels + grid.flat_from_index(grid.index_from_xyz(ends)))[is_inside]
+    returns = place.bincount()
+    chance = torch.full_like(rays.depth_m, int((returns > 0).sum()) / len(place))
+    chance[is_inside] = 1.0 / returns[place]
     return chance
 
 
