@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from lexivox.data.datasets import open_dataset
+from lexivox.data.doctor import projection
 from lexivox.data.doctor.agreement import NUM_STRIPS, Agreement, agreement
 from lexivox.data.doctor.edges import NUM_SECTORS, edge_views
 from lexivox.data.doctor.projection import check_projection
 from lexivox.data.doctor.suspects import already_moved, gross, sizes, slight_sizes, turns
 from lexivox.data.doctor.timing import Motion, delays, motions
+from lexivox.data.synthetic import SyntheticDrive
 from lexivox.geometry.transform import RigidTransform
 from tests.reference.agreement import slow_agreement
 
@@ -102,6 +104,20 @@ def test_an_image_of_nothing_is_a_misfit_and_no_cloud_is_unsure(kitti):
     assert found.severity == "unsure"
     assert found.text == "the sweeps hold only 15 outlines of things, too few to check the calibration"
     assert list(check_projection([], motion)) == []
+
+
+def test_only_cameras_that_do_not_fit_are_suspects(monkeypatch):
+    """A few hundred edges of a camera fit a little better somewhere beside, by chance, however right the camera is."""
+    samples = list(SyntheticDrive(223, 2))
+    views = [view for sample in samples for view in edge_views(sample)]
+    names = {view.camera for view in views}
+    fitting = {n for n in names if projection.fits(agreement([v for v in views if v.camera == n]))}
+    asked = []
+    monkeypatch.setattr(projection, "investigate", lambda views, *_: asked.append({view.camera for view in views}))
+    list(check_projection(views, {}))
+    assert asked[0] == names  # the whole rig first
+    assert 1 <= len(fitting) < len(names)
+    assert asked[1:] == [{n} for n in dict.fromkeys(v.camera for v in views) if n not in fitting]
 
 
 def test_agreement_is_a_mean_with_a_jackknife_error():
