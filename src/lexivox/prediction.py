@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lexivox.array_files import DAMAGES
 from lexivox.errors import ConfigError, DataError
-from lexivox.files import DAMAGES, write_atomically
+from lexivox.files import write_atomically
 from lexivox.geometry.grid import VoxelGrid
 from lexivox.geometry.transform import RigidTransform
 from lexivox.grounding.answer import Answer

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from lexivox.array_files import UnreadableError, read_npy, read_npz, read_records
 from lexivox.data.benchmark_classes import (
     OCC3D,
     OPENOCCUPANCY,
@@ -27,7 +28,7 @@ from lexivox.data.classes import ClassTable
 from lexivox.data.dense_labels import DenseLabels
 from lexivox.data.point_formats import write_packed
 from lexivox.errors import DataError
-from lexivox.files import UnreadableError, read_npy, read_npz, read_records, write_atomically
+from lexivox.files import write_atomically
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 

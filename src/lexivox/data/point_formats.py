@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lexivox.array_files import UnreadableError, read_npz, read_records
 from lexivox.data.benchmark_classes import NUSCENES16_POINTS, SEMANTICKITTI_CODES
 from lexivox.data.classes import ClassTable
 from lexivox.errors import ConfigError, DataError, ShapeError
-from lexivox.files import UnreadableError, read_npz, read_records, write_atomically
+from lexivox.files import write_atomically
 
 PANOPTIC_BASE = 1000
 """A panoptic number is class * 1000 + instance; the instance of stuff is 0."""

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from lexivox.array_files import UnreadableError, read_npy
 from lexivox.errors import DataError
-from lexivox.files import UnreadableError, read_npy, write_atomically
+from lexivox.files import write_atomically
 
 PARTS = ("train", "val", "test")
 SPLITS = {**{part: (part,) for part in PARTS}, "eval": ("val", "test"), "all": PARTS}

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from lexivox.array_files import UnreadableError, read_npz
 from lexivox.data.benchmark_classes import OCC3D
 from lexivox.data.classes import ClassTable
 from lexivox.errors import DataError, LexivoxError, ShapeError
-from lexivox.files import UnreadableError, read_npz
 from lexivox.geometry import grid as grids
 from lexivox.geometry.grid import VoxelGrid
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lexivox.array_files import DAMAGES
 from lexivox.data.classes import NUSCENES_RAW
 from lexivox.data.datasets.files import read_records
 from lexivox.data.datasets.json_stream import stream_table
@@ -15,7 +16,6 @@ from lexivox.data.datasets.nuscenes_tables import NuscenesTables
 from lexivox.data.point_formats import PANOPTIC_BASE
 from lexivox.data.types import Boxes
 from lexivox.errors import DataError
-from lexivox.files import DAMAGES
 from lexivox.geometry.transform import RigidTransform
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lexivox.array_files import UnreadableError, read_npy, read_npz
 from lexivox.data.benchmark_classes import NUSCENES16_POINTS_FROM_RAW
 from lexivox.data.classes import NUSCENES16, NUSCENES_RAW
 from lexivox.data.retrieval import RetrievalAnnotation, list_file, read_retrieval
@@ -23,7 +24,6 @@ from lexivox.evaluate.occupancy import OccupancyScore
 from lexivox.evaluate.protocol import PUBLISHED, Pop3dProtocol
 from lexivox.evaluate.retrieval import RetrievalScore
 from lexivox.evaluate.voxel_truth import VoxelMaker
-from lexivox.files import UnreadableError, read_npy, read_npz
 from lexivox.geometry.grid import POP3D
 
 DEFINITIONS: Mapping[str, Pop3dProtocol] = {"published": PUBLISHED, "recommended": Pop3dProtocol()}
