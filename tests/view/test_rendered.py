@@ -71,6 +71,14 @@ def test_depth_of_a_wall_is_exact_to_the_pixel():
     assert np.isnan(seen.depth_m[~shown]).all()
 
 
+def test_a_camera_looks_out_of_the_voxel_it_stands_in():
+    """The map calls the own car occupied, camera and all: the wall behind that is seen all the same."""
+    outside = see(GRID, np.array(wall(24, range(32))), camera())
+    inside = see(GRID, np.array([*wall(24, range(32)), (16, 16, 2)]), camera(place=(0.4, 0.4, 1.5)))
+    assert set(np.unique(inside.row)) <= {-1, *range(192)}
+    np.testing.assert_allclose(inside.depth_m[12, 20], outside.depth_m[12, 20] - 0.4, rtol=1e-6)
+
+
 @pytest.mark.parametrize("place", [(0.2, -0.3, 1.4), (-30.0, 4.0, 2.0)])
 @pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (1.0, 2.0, 0.5)])
 def test_every_pixel_is_what_a_slow_walk_meets_first(place, size):

@@ -47,7 +47,7 @@ class SeenPixels:
 
 
 def see(grid: VoxelGrid, index: Int[np.ndarray, "N 3"], image: NamedImage) -> SeenPixels:
-    """The voxels that a camera sees.
+    """The voxels that a camera sees; never the one it stands in, though the own car may fill it.
 
     Args:
         index: occupied voxels.
@@ -67,10 +67,13 @@ def see(grid: VoxelGrid, index: Int[np.ndarray, "N 3"], image: NamedImage) -> Se
     number = torch.full((grid.num_voxels,), -1)
     flat = grid.flat_from_index(torch.from_numpy(np.asarray(index, dtype=np.int64)))
     number[flat] = torch.arange(len(flat))
-    hits = cast(grid, (number >= 0).view(grid.shape), grid_from_cam.translation.double(), directions)
+    place = grid_from_cam.translation.double()
+    if bool(grid.contains(place[None])):
+        number[grid.flat_from_index(grid.index_from_xyz(place[None]))] = -1
+    hits = cast(grid, (number >= 0).view(grid.shape), place, directions)
     row = torch.where(hits.is_hit, number[hits.voxel.clamp_min(0)], -1)
     depth_m = torch.where(hits.is_hit, hits.enter_m / in_cam.norm(dim=-1), torch.nan)
-    entry = grid_from_cam.translation.double() + hits.enter_m[:, None] * torch.nn.functional.normalize(directions)
+    entry = place + hits.enter_m[:, None] * torch.nn.functional.normalize(directions)
     light = _light(grid, hits.voxel.clamp_min(0), entry)
     return SeenPixels(*(part.view(height, width).numpy() for part in (row, depth_m, light)))
 
