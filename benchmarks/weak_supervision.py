@@ -86,9 +86,9 @@ def rendering(reach: int, flow: str = "none", weights: str = "occ3d_voxels", **o
     return RenderingConfig(rays=rays, **{**known, **options})
 
 
-def queries(reach: int, flow: str = "none", semantic: float = 1.0) -> RayQueriesConfig:
+def queries(reach: int, flow: str = "none", semantic: float = 1.0, even: str = "rays") -> RayQueriesConfig:
     weights = "occ3d_voxels" if semantic else "none"
-    rays = RaysConfig(reach=reach, per_sample=RAYS, class_weights=weights, outside="keep")
+    rays = RaysConfig(reach=reach, per_sample=RAYS, class_weights=weights, outside="keep", even=even)
     return RayQueriesConfig(rays=rays, flow=flow, occupied_weight=2.0, lovasz=1.0, semantic_weight=semantic)
 
 
@@ -133,6 +133,10 @@ LABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
         "render ±2 flow, weights of rays": [rendering(2, "boxes", "lidarseg_rays")],
         "render ±2 flow, published losses": [rendering(2, "boxes", **PUBLISHED_LOSSES)],
     },
+    "ending": {
+        "render ±0, ending 0.3": [rendering(0, ending=0.3)],
+        "render ±2 flow, ending 0.3": [rendering(2, "boxes", ending=0.3)],
+    },
     "queries": {
         "queries ±0": [queries(0)],
         "queries ±2 flow": [queries(2, "boxes")],
@@ -149,6 +153,10 @@ UNLABELLED: dict[str, dict[str, list[SupervisionConfig]]] = {
         "weak: queries ±2": [queries(2, semantic=0.0), LANGUAGE],
         "weak: queries ±2, flow of sweeps": [queries(2, "sweeps", semantic=0.0), LANGUAGE],
         "weak: queries + render ±2": [queries(2, semantic=0.0), rendering(2, **UNLABELLED_RENDERING), LANGUAGE],
+        "weak: queries ±2, flow of sweeps, even over voxels": [
+            queries(2, "sweeps", semantic=0.0, even="voxels"),
+            LANGUAGE,
+        ],
         "weak: voxels of the sweep (POP-3D)": [
             LidarOccupancyConfig(max_voxels=16_000, occupied_weight=2.0, balance=1.0),
             LANGUAGE,
